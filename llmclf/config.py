@@ -1,0 +1,145 @@
+"""Strict dataclass <-> JSON, and the two errors a user may cause. Knows no field of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; the command line turns it into one message and exit code
+    2."""
+
+
+class ConfigError(UserError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(UserError):
+    """Rows, columns or files that cannot be used as they are."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest allowed name, or an empty string."""
+    names = list(allowed)
+    folded = {n.casefold(): n for n in reversed(names)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def to_json(config: Any) -> Any:
+    """Turn a (nested) dataclass into plain JSON values; paths become strings."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_json(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def from_json(cls: type[T], value: Any, key: str = "") -> T:
+    """Build ``cls`` from what :func:`to_json` gave.
+
+    Raises ConfigError on an unknown or missing key and on a value of the wrong type.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key or 'the file'}: expected an object, got {type(value).__name__}.")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in fields:
+            hint = did_you_mean(name, fields)
+            raise ConfigError(f"unknown key {_join(key, name)!r}.{hint} Allowed: {sorted(fields)}.")
+    missing = [n for n, f in fields.items() if n not in value and _required(f)]
+    if missing:
+        raise ConfigError(f"missing key {_join(key, missing[0])!r}.")
+    hints = typing.get_type_hints(cls)
+    return cls(**{n: _convert(hints[n], v, _join(key, n)) for n, v in value.items()})
+
+
+def _required(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _convert(args[0], value, key)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, key)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{key}={value!r}: allowed are {list(args)}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key}={value!r}: expected a list.")
+        return tuple(_convert(args[0], v, key) for v in value)
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value, key)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    # bool is an int to Python, and JSON writes 1.0 as 1: accept only what cannot mislead.
+    accepted = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not accepted:
+        got = f"{value!r} ({type(value).__name__})"
+        raise ConfigError(f"{key}={got}: expected {hint.__name__}.")
+    return value
+
+
+def dump_json(value: Any) -> str:
+    """JSON text with a final newline; refuses NaN and infinity, which JSON does not know."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is either whole or absent: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"train.epochs": 3.0, ...}``."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
+    speaks."""
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
