@@ -1,0 +1,1 @@
+"""Corpora: from a source to audited splits, and from texts to batches."""

@@ -1,0 +1,211 @@
+"""Which column is what, and the rows of all tables in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from llmclf.config import DataError, did_you_mean
+from llmclf.data.settings import DataConfig
+from llmclf.data.source import Source
+from llmclf.data.table import Table, listed, shown
+
+TEXT_NAMES = (
+    *("text", "sentence", "content", "review", "tweet", "comment", "message", "body", "document"),
+    *("abstract", "utterance", "query", "question", "description", "title"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "stance"),
+    *("emotion", "answer", "output"),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns in use."""
+
+    text: str
+    label: tuple[str, ...]
+    """One column, or several of 0 and 1."""
+    pair: str | None = None
+    id: str | None = None
+    group: str | None = None
+    decisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows, before labels are read and splits are made."""
+
+    frame: pl.DataFrame
+    """Columns id, text, label:<name>..., split (null: to be split), table, row; and pair, group."""
+    names: tuple[str, ...]
+    """Names of the tables, which the column ``table`` counts."""
+
+    def listed(self, mask: pl.Expr | pl.Series, limit: int = 5) -> str:
+        """``12 rows (a.csv row 3, row 17 and 10 more)``: rows for a message."""
+        chosen = self.frame.filter(mask).select("table", "row")
+        names = [f"{self.names[t]} row {r + 1:,}" for t, r in chosen.head(limit).iter_rows()]
+        more = f" and {chosen.height - limit:,} more" if chosen.height > limit else ""
+        return f"{chosen.height:,} row{'s'[: chosen.height != 1]} ({', '.join(names)}{more})"
+
+
+def choose(config: DataConfig, source: Source) -> Columns:
+    """Take the named columns and guess text, label and id where they are not named.
+
+    Group and pair are never guessed: what they mean cannot be seen. Raises DataError.
+    """
+    first = source.tables[0][1]
+    known, decisions = source.known, list[str]()
+    there = first.frame.columns
+    label = config.label or known.get("label")
+    labels = (label,) if not label or label in there else tuple(label.split(","))
+    named = (config.text, config.pair, *labels, config.id, config.group)
+    for name in named:
+        if name is not None and name not in there:
+            _raise_missing(name, first)
+    text = config.text or known.get("text")
+    if text is None:
+        text = _guess_text(first, {n for n in named if n})
+        decisions.append(f"text column: {text!r} (guessed; set --data.text)")
+    if not label:
+        label = _guess_label(first, {n for n in named if n} | {text})
+        decisions.append(f"label column: {label!r} (guessed; set --data.label)")
+    id_ = config.id or known.get("id")
+    if id_ is None and "id" in there and "id" not in (text, label, *named):
+        id_, decision = _guess_id(source)
+        decisions.append(decision)
+    chosen = Columns(
+        text=text,
+        label=tuple(name or label for name in labels),
+        pair=config.pair,
+        id=id_,
+        group=config.group or known.get("group"),
+        decisions=tuple(decisions),
+    )
+    for _, table in source.tables:
+        for name in (chosen.text, *chosen.label, chosen.pair, chosen.id, chosen.group):
+            if name is not None and name not in table.frame.columns:
+                _raise_missing(name, table)
+    return chosen
+
+
+def _raise_missing(name: str, table: Table) -> None:
+    there = table.frame.columns
+    raise DataError(
+        f"{table.name}: no column {name!r}.{did_you_mean(name, there)} "
+        f"Columns: {listed(there, 20)}."
+    )
+
+
+def _by_name(table: Table, names: Sequence[str], taken: set[str]) -> str | None:
+    lower = {c.casefold(): c for c in reversed(table.frame.columns) if c not in taken}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def _guess_text(table: Table, taken: set[str]) -> str:
+    """A usual name, else the one column whose cells are clearly the longest."""
+    if name := _by_name(table, TEXT_NAMES, taken):
+        return name
+    free = [c for c in table.frame.columns if c not in taken and "string" in table.kinds[c]]
+    head = table.frame.select(free).head(10_000)
+    means = head.select(pl.all().str.len_chars().mean().fill_null(0)).row(0) if free else ()
+    order = sorted(zip(means, free, strict=True), reverse=True)
+    if order and (len(order) == 1 or order[0][0] >= 2 * order[1][0]):
+        return str(order[0][1])
+    raise DataError(
+        f"{table.name}: cannot tell which column holds the text; set --data.text. "
+        f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+    )
+
+
+def _guess_label(table: Table, taken: set[str]) -> str:
+    if name := _by_name(table, LABEL_NAMES, taken):
+        return name
+    raise DataError(
+        f"{table.name}: cannot tell which column holds the label; set --data.label. "
+        f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+    )
+
+
+def _guess_id(source: Source) -> tuple[str | None, str]:
+    tables = [table.frame for _, table in source.tables]
+    if all("id" in frame.columns for frame in tables):
+        ids = pl.concat([frame["id"] for frame in tables])
+        if not ids.null_count() and not (ids == "").any() and not ids.is_duplicated().any():
+            return "id", "id column: 'id' (guessed; set --data.id)"
+    return None, "id column: row numbers (the column 'id' has gaps or repeats)"
+
+
+def gather(columns: Columns, source: Source) -> Rows:
+    """Put the rows of all tables into one frame and check ids and texts.
+
+    Raises DataError for texts that are not text, and for ids that are missing or repeat.
+    """
+    frames = []
+    for number, (split, table) in enumerate(source.tables):
+        _check_text(table, columns.text)
+        if columns.pair:
+            _check_text(table, columns.pair)
+        cells = {"text": columns.text, "pair": columns.pair}
+        cells |= {"id": columns.id, "group": columns.group}
+        cells |= {f"label:{name}": name for name in columns.label}
+        frames.append(
+            table.frame.select(
+                *(pl.col(name).alias(role) for role, name in cells.items() if name),
+                pl.lit(split, pl.String).alias("split"),
+                pl.lit(number, pl.UInt32).alias("table"),
+                pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
+            )
+        )
+    rows = Rows(_with_ids(pl.concat(frames)), tuple(table.name for _, table in source.tables))
+    _check_ids(rows, columns.id)
+    return rows
+
+
+def _check_text(table: Table, column: str) -> None:
+    others = {k: row for k, row in table.kinds[column].items() if k != "string"}
+    if others:
+        kind, row = min(others.items(), key=lambda item: item[1])
+        value = f"{'an' if kind == 'object' else 'a'} {kind} ({shown(table.frame[column][row])})"
+        raise DataError(
+            f"{table.row(row)}: column {column!r} holds {value}, a text is needed. Choose another "
+            "column with --data.text or --data.pair, or write the value between quotes."
+        )
+    texts = table.frame[column].drop_nulls()
+    if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
+        raise DataError(
+            f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
+            f"are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
+        )
+
+
+def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without an id column a row is called by its number, and by its split if there are several."""
+    if "id" not in frame.columns:
+        number = (pl.int_range(pl.len()).over("split") + 1).cast(pl.String)
+        several = frame["split"].n_unique() > 1
+        name = pl.format("{}:{}", pl.col("split").fill_null("train"), number)
+        frame = frame.with_columns((name if several else number).alias("id"))
+    if "group" in frame.columns:  # a row without a group is a group of its own
+        own = pl.format("(row {})", "id")
+        empty = pl.col("group").is_null() | (pl.col("group") == "")
+        frame = frame.with_columns(pl.when(empty).then(own).otherwise("group").alias("group"))
+    return frame
+
+
+def _check_ids(rows: Rows, column: str | None) -> None:
+    if column is None:
+        return
+    missing = pl.col("id").is_null() | (pl.col("id") == "")
+    if rows.frame.select(missing.any()).item():
+        raise DataError(f"id column {column!r}: {rows.listed(missing)} have no id.")
+    repeated = pl.col("id").is_duplicated()
+    if rows.frame.select(repeated.any()).item():
+        ids = rows.frame.filter(repeated)["id"].unique(maintain_order=True)
+        raise DataError(
+            f"id column {column!r}: {len(ids):,} ids repeat ({listed(ids.head(9), 5)}) in "
+            f"{rows.listed(repeated)}. Ids must be unique; leave --data.id out to number the rows."
+        )

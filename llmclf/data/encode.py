@@ -1,0 +1,116 @@
+"""Texts -> token ids, once per run; batches are padded from these when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from llmclf.config import DataError
+from llmclf.data.corpus import Split
+
+CHUNK = 4096  # rows tokenised at a time: bounds the memory that the tokenizer's own objects take
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a split, flat: row ``i`` is ``input_ids[offsets[i]:offsets[i + 1]]``."""
+
+    ids: list[str]
+    """Row ids, (N,)."""
+    input_ids: np.ndarray
+    """int32 (sum of lengths,)."""
+    token_type_ids: np.ndarray | None
+    """int8 (sum of lengths,); None where the model has no such input."""
+    offsets: np.ndarray
+    """int64 (N + 1,)."""
+    targets: np.ndarray
+    """int64 (N,), or float32 (N, C) for multilabel."""
+    num_truncated: int
+    """Rows longer than ``max_length``."""
+    num_tokens_lost: int
+    """Tokens cut off from those rows."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per row, int64 (N,)."""
+        return np.diff(self.offsets)
+
+
+def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    """Tokenise a split, each row cut to ``max_length`` tokens, special tokens included.
+
+    A text pair is encoded as a true pair, the longer part being shortened first.
+    Raises DataError for a row that leaves no token at all.
+    """
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    input_ids: list[np.ndarray] = []
+    token_type_ids: list[np.ndarray] = []
+    lengths: list[int] = []
+    num_truncated = num_tokens_lost = 0
+    for start in range(0, len(split), CHUNK):
+        rows = slice(start, start + CHUNK)
+        texts = (split.texts[rows], None if split.pairs is None else split.pairs[rows])
+        encoded = tokenizer(*texts, return_attention_mask=False, verbose=False)
+        excess = np.array([len(row) for row in encoded["input_ids"]]) - max_length
+        if (excess > 0).any():
+            num_truncated += int((excess > 0).sum())
+            num_tokens_lost += int(excess[excess > 0].sum())
+            encoded = tokenizer(
+                *texts, truncation=True, max_length=max_length, return_attention_mask=False
+            )
+        lengths += [len(row) for row in encoded["input_ids"]]
+        input_ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]
+        if with_types:
+            token_type_ids += [np.asarray(row, np.int8) for row in encoded["token_type_ids"]]
+    if 0 in lengths:
+        row_id = split.ids[lengths.index(0)]
+        raise DataError(f"row {row_id!r}: its text leaves no token. Remove the row.")
+    return Encoded(
+        ids=split.ids,
+        input_ids=np.concatenate(input_ids) if input_ids else np.zeros(0, np.int32),
+        token_type_ids=np.concatenate(token_type_ids) if token_type_ids else None,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        targets=split.targets,
+        num_truncated=num_truncated,
+        num_tokens_lost=num_tokens_lost,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collator:
+    """Pads rows to the longest of a batch, on the side and with the values that the tokenizer
+    declares."""
+
+    tokenizer: PreTrainedTokenizerBase
+    pad_to_multiple_of: int = 1
+    min_length: int = 1
+
+    def __call__(self, data: Encoded, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
+        """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each int64 (B, T)."""
+        starts_B, lengths_B = data.offsets[:-1][rows], data.lengths[rows]
+        width = max(int(lengths_B.max()), self.min_length)
+        width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        left = self.tokenizer.padding_side == "left"
+        first_B = width - lengths_B if left else np.zeros_like(lengths_B)
+        position_BT = np.arange(width)[None, :] - first_B[:, None]
+        mask_BT = (position_BT >= 0) & (position_BT < lengths_B[:, None])
+        source_BT = np.where(mask_BT, starts_B[:, None] + position_BT, 0)
+
+        def pad(values: np.ndarray, padding: int) -> torch.Tensor:
+            return torch.from_numpy(np.where(mask_BT, values[source_BT], padding).astype(np.int64))
+
+        batch = {
+            "input_ids": pad(data.input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": torch.from_numpy(mask_BT.astype(np.int64)),
+        }
+        if data.token_type_ids is not None:
+            padding = self.tokenizer.pad_token_type_id
+            batch["token_type_ids"] = pad(data.token_type_ids, padding)
+        return batch

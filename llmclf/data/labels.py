@@ -1,0 +1,176 @@
+"""Label cells to label names and targets. A label is its name; numbers come at the very end."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+import numpy as np
+import polars as pl
+
+from llmclf.config import ConfigError, DataError
+from llmclf.data.columns import Columns, Rows
+from llmclf.data.source import Source
+from llmclf.data.table import Table, listed, shown
+
+MAX_LABELS = 1000
+"""More classes than this are almost surely an id or a text column taken for the label."""
+_TRUE, _FALSE = ("1", "true", "True", "TRUE", "1.0"), ("0", "false", "False", "FALSE", "0.0")
+
+
+def read_labels(
+    rows: Rows, columns: Columns, source: Source, separator: str | None
+) -> tuple[Rows, bool, tuple[str, ...]]:
+    """Replace the label cells by a column ``label``; also return multilabel and decisions.
+
+    ``label`` is String, or List(String) for a multilabel task. Raises DataError naming rows.
+    """
+    kinds = {k for _, t in source.tables for c in columns.label for k in _kinds(t, c)}
+    decisions = []
+    if len(kinds) > 1:
+        found = " and ".join(f"{kind}s" for kind in sorted(kinds))
+        decisions.append(f"labels: {found} in different files, compared as text")
+    multilabel = len(columns.label) > 1 or "list" in kinds or separator is not None
+    if len(columns.label) > 1 and separator is not None:
+        raise ConfigError(
+            f"data.label_separator={separator!r}: has no effect with several label columns "
+            f"({listed(columns.label)}); leave it out."
+        )
+    if len(columns.label) > 1:
+        label = _from_flags(rows, columns.label)
+    elif "list" in kinds:
+        label = _from_lists(rows, columns.label[0])
+    elif separator is not None:
+        parts = pl.col(f"label:{columns.label[0]}").fill_null("").str.split(separator)
+        stripped = parts.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
+        label = rows.frame.select(stripped.list.unique().list.sort()).to_series()
+    else:
+        label, stripped_ones = _from_names(rows, columns.label[0])
+        decisions += stripped_ones
+    frame = rows.frame.drop(f"label:{name}" for name in columns.label)
+    rows = Rows(frame.with_columns(label.alias("label")), rows.names)
+    _check_names(rows, columns, source)
+    return rows, multilabel, tuple(decisions)
+
+
+def _kinds(table: Table, column: str) -> set[str]:
+    """Kinds of value in a label column; refuse objects and a mixture."""
+    found = table.kinds[column]
+    if "object" in found:
+        raise DataError(f"{table.row(found['object'])}: the label is an object, not a name.")
+    if len(found) > 1:
+        examples = ", ".join(
+            f"{table.row(row)} has the {kind} {shown(table.frame[column][row])}"
+            for kind, row in sorted(found.items(), key=lambda item: item[1])
+        )
+        raise DataError(f"label column {column!r} mixes kinds: {examples}. Write all alike.")
+    return set(found)
+
+
+def _from_flags(rows: Rows, columns: tuple[str, ...]) -> pl.Series:
+    """Names of the columns that hold 1, per row."""
+    for name in columns:
+        odd = ~pl.col(f"label:{name}").is_in([*_TRUE, *_FALSE]).fill_null(False)
+        if rows.frame.select(odd.any()).item():
+            value = rows.frame.filter(odd)[f"label:{name}"][0]
+            raise DataError(
+                f"label column {name!r}: must hold 0 and 1, but {rows.listed(odd)} do not "
+                f"({shown(value)})."
+            )
+    names = [pl.when(pl.col(f"label:{c}").is_in(_TRUE)).then(pl.lit(c)) for c in columns]
+    return rows.frame.select(pl.concat_list(names).list.drop_nulls().alias("label")).to_series()
+
+
+def _from_lists(rows: Rows, column: str) -> pl.Series:
+    _refuse_missing(rows, column)
+    cells = rows.frame[f"label:{column}"]
+    unique = {c: sorted({str(v) for v in json.loads(c)}) for c in cells.unique().to_list()}
+    dtype = pl.List(pl.String)
+    return pl.Series([unique[c] for c in cells], dtype=dtype)
+
+
+def _from_names(rows: Rows, column: str) -> tuple[pl.Series, list[str]]:
+    _refuse_missing(rows, column)
+    cells = rows.frame[f"label:{column}"]
+    stripped = cells.str.strip_chars()
+    names = cells.unique().sort()
+    spaced = names.filter(names != names.str.strip_chars())
+    if names.n_unique() == names.str.strip_chars().n_unique() and len(spaced):
+        return stripped, [f"labels: spaces around {listed(spaced)} removed"]
+    return cells, []
+
+
+def _refuse_missing(rows: Rows, column: str) -> None:
+    missing = pl.col(f"label:{column}").is_null() | (
+        pl.col(f"label:{column}").str.strip_chars() == ""
+    )
+    if rows.frame.select(missing.any()).item():
+        raise DataError(
+            f"label column {column!r}: {rows.listed(missing)} have no label. Fill them or "
+            "remove the rows."
+        )
+
+
+def _check_names(rows: Rows, columns: Columns, source: Source) -> None:
+    label = rows.frame["label"]
+    names = (label.explode() if label.dtype == pl.List else label).drop_nulls()
+    unique = names.unique().sort().to_list()
+    column = ",".join(columns.label)
+    if len(unique) > MAX_LABELS:
+        raise DataError(
+            f"label column {column!r}: has {len(unique):,} different labels in {len(label):,} "
+            f"rows ({listed(unique, 3)}); at most {MAX_LABELS:,} are allowed. Is it an id or a "
+            f"text? Set --data.label. Columns: {listed(source.tables[0][1].frame.columns, 20)}."
+        )
+    odd = [name for name in unique if not _printable(name)]
+    if odd:
+        raise DataError(
+            f"label column {column!r}: {listed(odd)} holds a line break, control or invisible "
+            "character; clean it."
+        )
+    fractions = [name for name in unique if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", name)]
+    if len(fractions) > 20:  # half stars, 0.5 to 5, are classes still
+        raise DataError(
+            f"label column {column!r}: holds measurements ({listed(fractions, 3)}), not classes. "
+            "Cut them into named ranges first."
+        )
+    _refuse_twins(column, names)
+
+
+def _printable(name: str) -> bool:
+    # Zl, Zp: line and paragraph separators. Cf: zero-width and text-direction characters.
+    return not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in name)
+
+
+def _refuse_twins(column: str, names: pl.Series) -> None:
+    """Labels that a reader takes for one: ``advice`` and ``Advice``, composed and decomposed é."""
+    counts = dict(names.value_counts().iter_rows())
+    twins: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        twins.setdefault(key, []).append(name)
+    for same in twins.values():
+        if len(same) > 1:
+            found = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
+            raise DataError(
+                f"label column {column!r}: {found} differ only in case, spaces or Unicode form. "
+                "Write them alike."
+            )
+
+
+def sort_names(names: set[str]) -> tuple[str, ...]:
+    """Sort label names; by value if all are whole numbers, so that 10 comes after 2."""
+    if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def to_targets(label: pl.Series, names: tuple[str, ...]) -> np.ndarray:
+    """Indices into ``names``, int64 (N,), or float32 0/1 (N, C) for lists of names."""
+    if label.dtype != pl.List:
+        return label.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+    targets = np.zeros((len(label), len(names)), np.float32)
+    cells = label.to_frame("label").with_row_index().explode("label").drop_nulls()
+    targets[cells["index"], cells["label"].cast(pl.Enum(names)).to_physical()] = 1
+    return targets

@@ -1,0 +1,136 @@
+"""Which texts occur more than once, in a split and across splits."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from llmclf.data.corpus import Split, Splits
+from llmclf.data.near import near_pairs
+
+NAMES = ("train", "validation", "test")
+EXAMPLES = 5
+"""Examples kept of each finding."""
+
+
+def comparable_rows(splits: Splits) -> pl.DataFrame:
+    """All rows: split (0, 1, 2), id, text, folded, label code; exact, normalised: their hashes."""
+    frames = []
+    for number, (_, split) in enumerate(splits.named()):
+        texts = [split.texts] if split.pairs is None else [split.texts, split.pairs]
+        columns = [pl.Series(values, dtype=pl.String) for values in texts]
+        # \x1f stands between text and pair, and is not in a folded text.
+        text = pl.select(pl.concat_str(columns, separator="\x1f")).to_series()
+        folded = pl.select(pl.concat_str([fold(c) for c in columns], separator="\x1f")).to_series()
+        frames.append(
+            pl.DataFrame(
+                {
+                    "split": pl.Series([number], dtype=pl.UInt8).new_from_index(0, len(split)),
+                    "id": split.ids,
+                    "text": text,
+                    "folded": folded,
+                    "label": _label_codes(split),
+                },
+                schema_overrides={"id": pl.String, "label": pl.String},
+            )
+        )
+    rows = pl.concat(frames)
+    # 64 bits: among ten million different texts, the chance that any two agree is 3 in a million.
+    return rows.with_columns(
+        pl.col("text").hash().alias("exact"), pl.col("folded").hash().alias("normalised")
+    )
+
+
+def fold(texts: pl.Series) -> pl.Series:
+    """Texts in Unicode NFKC without case, punctuation, invisible characters and extra spaces.
+
+    Marks that stand together on their own are a word and stay: ``:)`` and ``:(`` differ.
+    """
+    word, space = r"([\p{L}\p{M}\p{N}])", r"[\s\p{Z}\p{C}]+"
+    # Upper before lower case makes ß and ss one, as str.casefold does.
+    folded = texts.str.normalize("NFKC").str.to_uppercase().str.to_lowercase()
+    # Two spaces, since a match of one mark takes the space on either side.
+    folded = folded.str.replace_all(r"\p{Cf}+", "").str.replace_all(space, "  ")
+    folded = folded.str.replace_all(word + r"\p{P}+", "$1 ")
+    folded = folded.str.replace_all(r"\p{P}+" + word, " $1")
+    folded = folded.str.replace_all(r"(^| )\p{P}( |$)", " ")
+    folded = folded.str.replace_all(" +", " ").str.strip_chars()
+    return folded.zip_with(folded != "", texts.str.strip_chars())
+
+
+def _label_codes(split: Split) -> pl.Series:
+    """One string per row that is equal for equal labels."""
+    if split.targets.ndim == 1:
+        return pl.Series(split.targets).cast(pl.String)
+    return pl.Series([row.tobytes().hex() for row in np.packbits(split.targets > 0, axis=1)])
+
+
+def repeats_within(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Split -> kind -> rows that repeat an earlier row of the split."""
+    found: dict[str, dict[str, int]] = {}
+    for number, name in enumerate(NAMES):
+        part = rows.filter(pl.col("split") == number)
+        kinds = ("exact", "normalised")
+        found[name] = {kind: part.height - part[kind].n_unique() for kind in kinds}
+    return found
+
+
+def repeats_across(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+    """``train/test`` and so on -> kind -> rows of the second split found in the first, examples."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for a, b in combinations(range(len(NAMES)), 2):
+        earlier = rows.filter(pl.col("split") == a)
+        later = rows.filter(pl.col("split") == b)
+        kinds = found.setdefault(f"{NAMES[a]}/{NAMES[b]}", {})
+        for kind in ("exact", "normalised"):
+            first = earlier.unique(kind, keep="first", maintain_order=True).select(kind, "id")
+            both = later.join(first, on=kind, how="inner", suffix="_a", maintain_order="left")
+            examples = both.head(EXAMPLES).select("id_a", "id").rows()
+            kinds[kind] = {"rows": both.height, "examples": [list(pair) for pair in examples]}
+    return found
+
+
+def leaking_rows(rows: pl.DataFrame) -> pl.Series:
+    """Rows that a later split has as well: train in validation or test, validation in test."""
+    last = rows.group_by("normalised").agg(pl.col("split").max().alias("last"))
+    return rows.join(last, on="normalised", how="left", maintain_order="left").select(
+        pl.col("split") < pl.col("last")
+    )["split"]
+
+
+def leaked_rows(rows: pl.DataFrame) -> dict[str, int]:
+    """Validation and test -> rows that an earlier split has as well."""
+    first = pl.col("split").min().over("normalised") < pl.col("split")
+    counts = dict(rows.filter(first)["split"].value_counts().iter_rows())
+    return {name: counts.get(number, 0) for number, name in enumerate(NAMES) if number}
+
+
+def add_near(
+    rows: pl.DataFrame, within: dict[str, dict[str, int]], across: dict[str, dict[str, Any]]
+) -> None:
+    """Count near duplicates into ``within`` and ``across``, repeats left aside."""
+    rows = rows.unique(["split", "normalised"], keep="first", maintain_order=True).sort(
+        "split", maintain_order=True
+    )
+    split = rows["split"].to_numpy()
+    pairs, similarity = near_pairs(rows["folded"], split)
+    same = rows["normalised"].to_numpy()
+    other = same[pairs[:, 0]] != same[pairs[:, 1]]
+    pairs, similarity = pairs[other], similarity[other]
+    a, b = split[pairs[:, 0]], split[pairs[:, 1]]
+    for number, name in enumerate(NAMES):
+        within[name]["near"] = len(np.unique(pairs[(a == number) & (b == number)]))
+    for first, second in combinations(range(len(NAMES)), 2):
+        of = (a == first) & (b == second)
+        best = np.argsort(-similarity[of], kind="stable")[:EXAMPLES]
+        examples = [
+            [*rows["id"].gather(pair).to_list(), round(float(value), 3)]
+            for pair, value in zip(pairs[of][best], similarity[of][best], strict=True)
+        ]
+        across[f"{NAMES[first]}/{NAMES[second]}"]["near"] = {
+            "rows": len(np.unique(pairs[of][:, 1])),
+            "examples": examples,
+        }

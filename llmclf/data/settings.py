@@ -1,0 +1,130 @@
+"""What the user says about the corpus."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from llmclf.config import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the rows are, what their columns mean, and how they are split."""
+
+    source: str
+    """CSV, TSV, JSONL, Parquet (also .gz), folder, hub id, or: opinions, health-advice."""
+    validation: str | None = None
+    """File with the validation rows; without it they are drawn from the training rows."""
+    test: str | None = None
+    """File with the test rows; without it they are drawn from the source."""
+    text: str | None = None
+    """Column that holds the text; guessed, and printed, if not given."""
+    pair: str | None = None
+    """Column that holds a second text (a premise's hypothesis, a question's answer)."""
+    label: str | None = None
+    """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
+    label_separator: str | None = None
+    """Character between the labels of one cell (multilabel), such as ; or |."""
+    id: str | None = None
+    """Column that names each row; the file and row number if not given."""
+    group: str | None = None
+    """Column whose rows stay in one split (patient, author, article)."""
+    fold: int | None = None
+    """Which fold is the test split, from 0 to folds - 1."""
+    folds: int | None = None
+    """Number of cross-validation folds."""
+    validation_fraction: float = 0.1
+    """Share of the rows left after the test rows; 0 for no validation split."""
+    test_fraction: float = 0.2
+    """Share of all rows that become test rows."""
+    limit: int | None = None
+    """Use only this many rows (seeded, stratified), for a quick look."""
+    duplicates: Literal["drop", "keep", "refuse"] = "drop"
+    """Training rows that repeat a test or validation row: drop them, keep them, or stop."""
+    max_length: int | None = None
+    """Longest input in tokens; the model's own limit if not given."""
+    encoding: str = "utf-8"
+    """Character encoding of text files, such as utf-8, utf-16 or cp1252."""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
+        _check(
+            0 <= self.validation_fraction < 1,
+            "validation_fraction",
+            self.validation_fraction,
+            "at least 0 and below 1",
+        )
+        _check(0 < self.test_fraction < 1, "test_fraction", self.test_fraction, "between 0 and 1")
+        for name, least in {"fold": 0, "folds": 2, "limit": 1, "max_length": 1}.items():
+            value = getattr(self, name)
+            _check(value is None or value >= least, name, value, f"a whole number from {least}")
+        for name in (
+            "validation",
+            "test",
+            "text",
+            "pair",
+            "label",
+            "label_separator",
+            "id",
+            "group",
+        ):
+            _check(getattr(self, name) != "", name, "", "a name, or leave it out")
+        allowed = ("drop", "keep", "refuse")
+        _check(self.duplicates in allowed, "duplicates", self.duplicates, ", ".join(allowed))
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            _check(False, "encoding", self.encoding, "a codec of Python: utf-8, utf-16, cp1252")
+
+    def problems(self) -> list[str]:
+        """Settings that contradict each other, one sentence each."""
+        default = {f.name: f.default for f in fields(self)}
+        found = []
+        if (self.fold is None) != (self.folds is None):
+            found.append(
+                f"data.fold={self.fold} and data.folds={self.folds}: give both or neither."
+            )
+        elif self.fold is not None and self.folds is not None and self.fold >= self.folds:
+            found.append(
+                f"data.fold={self.fold}: allowed are 0 to {self.folds - 1} for "
+                f"data.folds={self.folds}."
+            )
+        if self.test is not None and self.folds is not None:
+            found.append(
+                "data.test and data.folds: the test rows are given or a fold of the source, "
+                "not both."
+            )
+        given = "data.test" if self.test is not None else "data.folds"
+        if (self.test or self.folds) and self.test_fraction != default["test_fraction"]:
+            found.append(
+                f"data.test_fraction={self.test_fraction}: has no effect with {given}; "
+                "leave it out."
+            )
+        if self.validation and self.validation_fraction != default["validation_fraction"]:
+            found.append(
+                f"data.validation_fraction={self.validation_fraction}: has no effect with "
+                "data.validation; leave it out."
+            )
+        return found + self._repeats()
+
+    def _repeats(self) -> list[str]:
+        """The same file or the same column named for two purposes."""
+        found = []
+        for names in (("source", "validation", "test"), ("text", "pair", "label", "id")):
+            seen: dict[str, str] = {}
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value in seen:
+                    found.append(
+                        f"data.{seen[value]} and data.{name} are both {value!r}; they must differ."
+                    )
+                elif value is not None:
+                    seen[value] = name
+        return found
+
+
+def _check(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"data.{name}={value!r}: allowed is {allowed}.")
