@@ -1,0 +1,1 @@
+"""From probabilities to scores: one evaluator for every way of classifying."""

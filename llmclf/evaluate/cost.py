@@ -1,0 +1,70 @@
+"""What a method cost: measured figures only, and None for what was not measured."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+SAMPLING_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """The ``cost`` object of results.json."""
+
+    train_seconds: float | None = None
+    """Seconds spent in optimizer steps, or in fitting; loading and evaluation are not in it."""
+    predict_seconds: float | None = None
+    """Seconds of the forward passes over the test rows."""
+    predict_examples_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    """Of the busiest device: allocated GPU memory, or on a CPU the process's resident memory."""
+    total_parameters: int | None = None
+    trainable_parameters: int | None = None
+    train_tokens: int | None = None
+    """Tokens learnt from, padding not counted, repeated epochs counted again."""
+    train_tokens_per_second: float | None = None
+    flops: float | None = None
+    """Floating-point operations of training by formula, for the real tokens only."""
+    mfu: float | None = None
+    """Model FLOPs utilisation: ``flops`` per second over the devices' peak."""
+    devices: int | None = None
+    device_hours: float | None = None
+    """Devices times hours of training."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+class PeakMemory:
+    """Highest resident memory of this process while the context is open, sampled 20 times a second.
+
+    The kernel's own high-water mark covers the whole life of the process, so in a comparison it
+    would charge each method with the largest one before it.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self._process = psutil.Process()
+        self.peak_bytes = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(SAMPLING_SECONDS):
+            self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)

@@ -1,0 +1,148 @@
+"""What every method ends in: one row of probabilities per classified text, as a Parquet file.
+
+N: rows, C: labels.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmclf.config import DataError
+
+PREFIX = "p_"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Probabilities of one split, with the true labels. Raises ValueError when they disagree."""
+
+    ids: list[str]
+    """Unique name of each row (N)."""
+    labels: tuple[str, ...]
+    """Label names in column order (C)."""
+    targets: np.ndarray
+    """Truth: int64 (N,) indices into labels; float32 (N, C) of 0 and 1 when multilabel."""
+    probabilities: np.ndarray
+    """float64 (N, C); each row sums to 1 unless multilabel."""
+    scored_by: str
+    """How the probabilities came about, such as "softmax" or "softmax of margins"."""
+    multilabel: bool = False
+    """Whether a row may have any number of labels."""
+
+    def __post_init__(self) -> None:
+        rows, columns = len(self.ids), len(self.labels)
+        shape = (rows, columns) if self.multilabel else (rows,)
+        _require(rows > 0, "there are no rows")
+        _require(len(set(self.ids)) == rows, "an id occurs twice")
+        _require(len(set(self.labels)) == columns, "a label occurs twice")
+        _require(self.targets.shape == shape, f"targets: {self.targets.shape}, expected {shape}")
+        _require(
+            self.probabilities.shape == (rows, columns),
+            f"probabilities: {self.probabilities.shape}, expected {(rows, columns)}",
+        )
+        _require(self.probabilities.dtype == np.float64, "probabilities are not float64")
+        p = self.probabilities
+        # A NaN fails the comparison, so this refuses what is not finite, too.
+        _require(bool(np.all((p >= 0) & (p <= 1 + 1e-6))), "a probability is not between 0 and 1")
+        if self.multilabel:
+            _require(bool(np.isin(self.targets, (0, 1)).all()), "a target is neither 0 nor 1")
+            return
+        _require(bool(np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-6)), "a row's sum is not 1")
+        valid = np.issubdtype(self.targets.dtype, np.integer) and self.targets.min() >= 0
+        _require(valid and self.targets.max() < columns, "a target is no index into labels")
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The decision, shaped and typed as ``targets``.
+
+        The likeliest label, the first one on a tie; when multilabel, all with p >= 0.5.
+        """
+        if self.multilabel:
+            return (self.probabilities >= 0.5).astype(self.targets.dtype)
+        return self.probabilities.argmax(axis=1)
+
+    def write(self, path: Path) -> None:
+        """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``.
+
+        The file is either whole or absent.
+        """
+        names: list = (
+            [self.labels[i] for i in self.targets.tolist()]
+            if not self.multilabel
+            else [[self.labels[i] for i in np.flatnonzero(row)] for row in self.targets]
+        )
+        text = pa.string()
+        columns = {
+            "id": pa.array(self.ids, text),
+            "label": pa.array(names, pa.list_(text) if self.multilabel else text),
+            **{PREFIX + n: pa.array(self.probabilities[:, i]) for i, n in enumerate(self.labels)},
+            "scored_by": pa.array([self.scored_by] * len(self.ids), text),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            pq.write_table(pa.table(columns), temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what :meth:`write` wrote. Raises DataError, naming the file, if it is not that."""
+        try:
+            return cls._from_table(pq.read_table(path, partitioning=None))
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            reason = f"no column for label {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f"{path}: not a file of predictions ({reason}). Expected Parquet with the columns "
+                f"id, label, one {PREFIX}<label> per label, scored_by; let its run write it again."
+            ) from error
+
+    @classmethod
+    def _from_table(cls, table: pa.Table) -> Predictions:
+        missing = [n for n in ("id", "label", "scored_by") if n not in table.column_names]
+        _require(not missing, f"no column {', '.join(missing)}")
+        label = table["label"]
+        multilabel = pa.types.is_list(label.type) or pa.types.is_large_list(label.type)
+        labels = tuple(n[len(PREFIX) :] for n in table.column_names if n.startswith(PREFIX))
+        index = {name: i for i, name in enumerate(labels)}
+        if multilabel:
+            targets = np.zeros((len(table), len(labels)), dtype=np.float32)
+            for row, names in enumerate(label.to_pylist()):
+                targets[row, [index[name] for name in names]] = 1
+        else:
+            targets = np.array([index[name] for name in label.to_pylist()], dtype=np.int64)
+        scored_by = table["scored_by"].unique().to_pylist()
+        _require(len(scored_by) == 1, f"scored_by holds {len(scored_by)} values, not one")
+        columns = [table[PREFIX + name].to_numpy() for name in labels]
+        return cls(
+            ids=table["id"].to_pylist(),
+            labels=labels,
+            targets=targets,
+            probabilities=np.stack(columns, axis=1).astype(np.float64),
+            scored_by=scored_by[0],
+            multilabel=multilabel,
+        )
+
+
+def by_row(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Put values gathered from all ranks in row order, each row once.
+
+    ``rows`` (M,) holds row numbers below ``count``, ``values`` is (M, C), the result (count, C).
+    Ranks repeat rows to fill their last batch, so M may exceed ``count``; a missing row is an
+    error of ours, raised as ValueError.
+    """
+    found, first = np.unique(rows, return_index=True)
+    _require(np.array_equal(found, np.arange(count)), f"gathered {len(found)} rows of {count}")
+    return values[first]
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)

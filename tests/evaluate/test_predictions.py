@@ -1,0 +1,169 @@
+"""Predictions: what is refused, what a file gives back, and how ranks' rows come together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmclf.config import DataError
+from llmclf.evaluate.predictions import Predictions, by_row
+
+# Out of alphabetical order, and with all that could upset a column name.
+LABELS = ("weak", "", "label", "p_id", 'a|b "c", d\n', "日本 🙂")
+
+
+def single(**changes: Any) -> Predictions:
+    random = np.random.default_rng(0)
+    values: dict[str, Any] = {
+        "ids": [f"row {i}" for i in range(20)],
+        "labels": LABELS,
+        "targets": random.integers(len(LABELS), size=20),
+        "probabilities": random.dirichlet(np.ones(len(LABELS)), size=20),
+        "scored_by": "softmax",
+    }
+    return Predictions(**{**values, **changes})
+
+
+def several(**changes: Any) -> Predictions:
+    values: dict[str, Any] = {
+        "ids": ["a", "b", "c"],
+        "labels": ("x", "y"),
+        "targets": np.array([[0, 0], [1, 0], [1, 1]], dtype=np.float32),
+        "probabilities": np.array([[0.5, 0.4999], [0.0, 1.0], [0.9, 0.8]]),
+        "scored_by": "sigmoid",
+        "multilabel": True,
+    }
+    return Predictions(**{**values, **changes})
+
+
+@pytest.mark.parametrize("written", [single(), several()], ids=["single-label", "multilabel"])
+def test_file_gives_back_what_was_written(written: Predictions, tmp_path: Path) -> None:
+    written.write(tmp_path / "new" / "test.parquet")
+    read = Predictions.read(tmp_path / "new" / "test.parquet")
+    for field in dataclasses.fields(Predictions):
+        before, after = getattr(written, field.name), getattr(read, field.name)
+        if isinstance(before, np.ndarray):
+            np.testing.assert_array_equal(before, after, strict=True)
+        else:
+            assert before == after
+    assert [f.name for f in (tmp_path / "new").iterdir()] == ["test.parquet"]
+
+
+def test_file_has_the_columns_of_the_contract(tmp_path: Path) -> None:
+    several().write(tmp_path / "p.parquet")
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.to_pylist()[2] == {
+        "id": "c",
+        "label": ["x", "y"],
+        "p_x": 0.9,
+        "p_y": 0.8,
+        "scored_by": "sigmoid",
+    }
+    assert table.schema.field("label").type == pa.list_(pa.string())
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    several().write(path)
+    before = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        several(ids=["a", "b", "\ud800"]).write(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_decision_is_the_likeliest_label_and_the_first_on_a_tie() -> None:
+    p = np.array([[0.2, 0.4, 0.4], [0.1, 0.2, 0.7]])
+    found = single(
+        ids=["a", "b"], labels=("x", "y", "z"), targets=np.array([0, 0]), probabilities=p
+    )
+    assert found.predicted.tolist() == [1, 2]
+
+
+def test_multilabel_decision_includes_one_half() -> None:
+    assert several().predicted.tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
+EVEN = np.full((20, len(LABELS)), 1 / len(LABELS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"ids": ["same"] * 20}, "id occurs twice"),
+        ({"ids": []}, "no rows"),
+        ({"labels": ("x",) * 6}, "label occurs twice"),
+        ({"labels": ("x", "y")}, r"\(20, 6\), expected \(20, 2\)"),
+        ({"targets": np.zeros(19, dtype=int)}, r"\(19,\), expected \(20,\)"),
+        ({"targets": np.full(20, 6)}, "no index"),
+        ({"targets": np.full(20, -1)}, "no index"),
+        ({"targets": np.zeros(20)}, "no index"),
+        ({"probabilities": EVEN.astype(np.float32)}, "float64"),
+        ({"probabilities": EVEN * np.nan}, "between 0 and 1"),
+        ({"probabilities": EVEN + np.inf}, "between 0 and 1"),
+        ({"probabilities": EVEN - [0.5, -0.5, 0, 0, 0, 0]}, "between 0 and 1"),
+        ({"probabilities": EVEN * (1 + 1e-5)}, "sum is not 1"),
+    ],
+)
+def test_what_disagrees_is_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        single(**changes)
+
+
+def test_sum_may_be_off_by_rounding() -> None:
+    assert len(single(probabilities=EVEN * (1 + 9e-7)).ids) == 20
+
+
+def test_multilabel_targets_are_0_or_1() -> None:
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        several(targets=np.full((3, 2), 0.5, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.drop_columns(["scored_by"]), "no column scored_by"),
+        (lambda t: t.drop_columns(["label", "id"]), "no column id, label"),
+        (lambda t: t.drop_columns(["p_x"]), "no column for label 'x'"),
+        (lambda t: t.slice(0, 0), "scored_by holds 0 values"),
+        (lambda t: pa.concat_tables([t, t]), "id occurs twice"),
+        (lambda t: t.set_column(2, "p_x", [[None, 0.1, 0.2]]), "between 0 and 1"),
+        (lambda t: t.set_column(4, "scored_by", [["a", "b", "a"]]), "scored_by holds 2 values"),
+    ],
+)
+def test_file_of_another_kind_is_named(change: Any, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "test.parquet"
+    several().write(path)
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(DataError, match=rf"test\.parquet: not a file of predictions.*{problem}"):
+        Predictions.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"id,label\n1,x\n", b"PAR1 cut short"])
+def test_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "test.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"test\.parquet"):
+        Predictions.read(tmp_path / "test.parquet")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.parquet"):
+        Predictions.read(tmp_path / "absent.parquet")
+
+
+def test_rows_of_all_ranks_come_in_order_and_once() -> None:
+    rows = np.array([4, 1, 0, 3, 2, 0, 4])  # two were repeated to fill the last batches
+    values = np.stack([rows, 10 * rows], axis=1)
+    assert by_row(rows, values, 5).tolist() == [[0, 0], [1, 10], [2, 20], [3, 30], [4, 40]]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 1], [0, 1, 3], []])
+def test_missing_row_is_an_error(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"gathered {len(set(rows))} rows of 3"):
+        by_row(np.array(rows), np.zeros((len(rows), 2)), 3)
