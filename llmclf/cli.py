@@ -1,0 +1,57 @@
+"""The ``llmclf`` command. Each command imports what it needs: comparing runs needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from tyro.extras import SubcommandApp
+
+from llmclf.config import ConfigError, exit_on_user_error, write_text
+
+app = SubcommandApp()
+
+
+@app.command
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    markdown: Path | None = None,
+    skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Show scores and costs of finished runs on the same rows, the best first.
+
+    Args:
+        runs: Run folders, or folders of run folders.
+        markdown: File to write the table to, too, in Markdown.
+        skip_unfinished: Leave out runs without results instead of refusing them.
+    """
+    from llmclf.report import comparison
+
+    folders = comparison.find_runs(runs, skip_unfinished=skip_unfinished)
+    table = comparison.compare([comparison.read_run(folder) for folder in folders])
+    Console().print(table)
+    if markdown is not None:
+        try:
+            write_text(markdown, table.markdown())
+        except OSError as error:
+            raise ConfigError(f"--markdown {markdown}: cannot be written ({error}).") from error
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: done, 2: the user's mistake, 1: a failure of ours."""
+    if sys.argv[1:] == ["--version"]:
+        print(version("llmclf"))
+        return
+    with exit_on_user_error():
+        app.cli(
+            prog="llmclf",
+            description="Compare ways of classifying text (llmclf --version prints the version).",
+        )
+
+
+if __name__ == "__main__":
+    main()

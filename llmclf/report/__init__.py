@@ -1,0 +1,1 @@
+"""Reports over finished run folders: JSON and Parquet in, tables out."""
