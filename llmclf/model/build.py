@@ -1,0 +1,299 @@
+"""Checkpoint -> tokenizer and classification model, with the label names inside.
+
+Everything goes through transformers' Auto classes; what an architecture forces on us is in
+:mod:`.family`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llmclf import embedded
+from llmclf.config import ConfigError
+from llmclf.model.family import Family, context_length, family_of, within
+
+log = logging.getLogger(__name__)
+
+Tune = Literal["full", "head", "last_n", "lora"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which pre-trained model, and which part of it learns."""
+
+    checkpoint: str = "minilm-l6"
+    """A hub id, a local folder, or an embedded alias: minilm-l6, smollm2-135m."""
+    tune: Tune = "full"
+    """What learns: every weight, the head alone, the last blocks and the head, or LoRA adapters and
+    the head."""
+    last_n: int = 2
+    """How many of the last transformer blocks learn with tune=last_n."""
+    lora_rank: int = 8
+    """Rank of the LoRA update (Hu et al. 2021)."""
+    lora_alpha: float = 16.0
+    """LoRA scale: updates are multiplied by alpha/rank, or alpha/sqrt(rank) for rslora."""
+    lora_dropout: float = 0.05
+    """Dropout on the input of the LoRA branch."""
+    lora_variant: Literal["lora", "rslora", "dora"] = "lora"
+    """Plain LoRA, rank-stabilised (Kalajdzievski 2023) or weight-decomposed (Liu et al. 2024)."""
+    dropout: float | None = None
+    """Set every dropout probability of the network to this; None keeps the checkpoint's own."""
+    save: Literal["merged", "adapter"] = "merged"
+    """How LoRA is saved: merged into the weights, or base weights with the adapter beside them."""
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint:
+            raise ConfigError("model.checkpoint is empty. Give a hub id, a folder or an alias.")
+        if self.last_n < 1:
+            raise ConfigError(f"model.last_n={self.last_n}: must be 1 or more.")
+        if self.lora_rank < 1:
+            raise ConfigError(f"model.lora_rank={self.lora_rank}: must be 1 or more.")
+        for name in ("dropout", "lora_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"model.{name}={value}: must be at least 0 and below 1.")
+
+
+def locate(checkpoint: str) -> str:
+    """Turn ``model.checkpoint`` into what ``from_pretrained`` takes: a folder, or a hub id as it
+    is.
+
+    Raises ConfigError for a path that is not a model folder.
+    """
+    if checkpoint in embedded.CHECKPOINTS:
+        return str(embedded.checkpoint_dir(checkpoint))
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"model.checkpoint={checkpoint!r}: the folder has no config.json.")
+        return str(path)
+    if path.is_absolute() or checkpoint.startswith((".", "~")) or checkpoint.count("/") > 1:
+        raise ConfigError(f"model.checkpoint={checkpoint!r}: there is no such folder.")
+    return checkpoint
+
+
+def load_config(checkpoint: str) -> PretrainedConfig:
+    """Read the checkpoint's configuration; ConfigError when neither disk nor hub has it."""
+    return _from_pretrained(AutoConfig, checkpoint)
+
+
+def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer, with a padding token and the side that the architecture needs.
+
+    ``split_special_tokens`` makes a text that spells a control token (``[SEP]``, ``<|endoftext|>``)
+    plain text: no row can forge one. For decoders it also means that the last attended token is
+    never the padding token, so the heads of transformers, which look for the rightmost token that
+    is not padding, pool exactly the last attended token, even where padding and end-of-text are the
+    same token. (The unigram models of XLM-R, CamemBERT, DeBERTa-v2, XLNet and BigBird hold control
+    tokens as ordinary pieces and still find them; none of these pools by looking for one.)
+
+    Raises ConfigError where there is no tokenizer, or none that can pad.
+    """
+    config = load_config(checkpoint)
+    family = family_of(config)
+    settings: dict[str, Any] = {"split_special_tokens": True, "padding_side": family.padding_side}
+    if family.token_types:
+        settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer = _from_pretrained(AutoTokenizer, checkpoint, **settings)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Without its files, transformers makes up a tokenizer to which every text is unknown.
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: the files of its tokenizer are missing. "
+            "Put tokenizer.json and tokenizer_config.json beside config.json."
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"model.checkpoint={checkpoint!r}: its tokenizer has neither a padding nor an "
+                "end-of-text token. Set pad_token in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id >= config.vocab_size:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: its padding token {tokenizer.pad_token!r} has id "
+            f"{tokenizer.pad_token_id}, but the model has embeddings for {config.vocab_size} "
+            "tokens. Set another pad_token in its tokenizer_config.json."
+        )
+    if family.pooling == "last" and tokenizer("a").input_ids[-1] == tokenizer.pad_token_id:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: its tokenizer ends each text with "
+            f"{tokenizer.pad_token!r}, which is also its padding token, so the end of a text "
+            "cannot be told from padding. Set another pad_token in its tokenizer_config.json."
+        )
+    return tokenizer
+
+
+def build_model(
+    config: ModelConfig,
+    *,
+    labels: Sequence[str],
+    multilabel: bool,
+    pad_token_id: int,
+    max_length: int,
+    weights: bool = True,
+) -> PreTrainedModel:
+    """Load the backbone and put a classification head on it, in fp32 and with the label names in
+    its config.
+
+    ``weights=False`` gives the same model on the meta device: names and shapes, no memory and no
+    download of weights.
+
+    The head is random (seed before calling) unless the checkpoint is a classifier of exactly these
+    labels; then its rows are brought into our order. Raises ConfigError when the checkpoint lacks
+    weights below the head, or is an adapter.
+    """
+    model_config = load_config(config.checkpoint)
+    family = family_of(model_config)
+    trained = [name for _, name in sorted((model_config.id2label or {}).items())]
+    prepare_config(model_config, config, labels, multilabel, pad_token_id, max_length)
+    if not weights:
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(model_config)
+    model, report = _from_pretrained(
+        AutoModelForSequenceClassification,
+        config.checkpoint,
+        config=model_config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    if hasattr(model, "peft_config"):
+        raise ConfigError(
+            f"model.checkpoint={config.checkpoint!r} holds an adapter. Give a merged model: "
+            "save it with --model.save merged."
+        )
+    absent = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
+    lost = [name for name in absent if not within(name, family.head + family.unused)]
+    if lost:
+        raise ConfigError(
+            f"model.checkpoint={config.checkpoint!r}: {len(lost)} weights below the head are "
+            f"missing or of another shape ({', '.join(sorted(lost)[:3])}, ...): it is not a "
+            f"checkpoint of {type(model).__name__}."
+        )
+    name, layer = output_layer(model, family)
+    if f"{name}.weight" not in report["missing_keys"]:
+        _align_head(model, layer, trained, labels)
+    return model
+
+
+def prepare_config(
+    model_config: PretrainedConfig,
+    config: ModelConfig,
+    labels: Sequence[str],
+    multilabel: bool,
+    pad_token_id: int,
+    max_length: int,
+) -> None:
+    """Write labels, problem type, padding token and dropout into ``model_config``."""
+    model_config.num_labels = len(labels)
+    model_config.id2label = dict(enumerate(labels))
+    model_config.label2id = {name: i for i, name in enumerate(labels)}
+    model_config.problem_type = (
+        "multi_label_classification" if multilabel else "single_label_classification"
+    )
+    model_config.pad_token_id = pad_token_id
+    if hasattr(model_config, "use_cache"):
+        model_config.use_cache = False  # nothing is generated, and a cache forbids checkpointing
+    if config.dropout is not None:
+        _set_dropout(model_config, config.dropout)
+    if model_config.model_type == "big_bird":
+        shortest = (5 + 2 * model_config.num_random_blocks) * model_config.block_size
+        if max_length <= shortest:
+            model_config.attention_type = "original_full"
+
+
+def _set_dropout(model_config: PretrainedConfig, probability: float) -> None:
+    for name, value in model_config.to_dict().items():
+        # classifier_dropout is None where the head follows hidden_dropout_prob.
+        is_probability = isinstance(value, float) or value == 0 or name == "classifier_dropout"
+        if ("dropout" in name or name.endswith("pdrop")) and is_probability:
+            setattr(model_config, name, probability)
+
+
+def output_layer(model: nn.Module, family: Family) -> tuple[str, nn.Linear]:
+    """The last linear layer of the head, which has one row per label, and its name."""
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and within(name, family.head)
+    ]
+    assert layers, "the head has no output layer"
+    return layers[-1]
+
+
+def _align_head(
+    model: PreTrainedModel, layer: nn.Linear, trained: list[str], labels: Sequence[str]
+) -> None:
+    """Rows of a trained head mean names, not positions: reorder them, or start the layer afresh."""
+    if sorted(trained) == sorted(labels):
+        order = torch.tensor([trained.index(name) for name in labels])
+        with torch.no_grad():
+            layer.weight.copy_(layer.weight[order].clone())
+            if layer.bias is not None:
+                layer.bias.copy_(layer.bias[order].clone())
+        return
+    log.warning(
+        "the checkpoint is a classifier of %s, not of %s: its output layer starts afresh",
+        trained[:5],
+        list(labels)[:5],
+    )
+    std = getattr(model.config, "initializer_range", 0.02)
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def max_tokens(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, wanted: int | None
+) -> int:
+    """Resolve ``data.max_length``: the wanted length, or the model's limit.
+
+    Raises ConfigError where the wanted length passes what the model can take.
+    """
+    declared = tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
+    limit = context_length(config, family_of(config)) or declared
+    if wanted is None:
+        # A tokenizer may declare less than the position table holds, never the other way round.
+        return min(n for n in (limit, declared, 1 << 20) if n is not None)
+    if limit is not None and wanted > limit:
+        raise ConfigError(
+            f"data.max_length={wanted}: the model takes at most {limit} tokens. "
+            f"Set --data.max-length {limit} or less, or choose a long-document model "
+            "(recipes/longformer.py)."
+        )
+    return wanted
+
+
+def _from_pretrained(auto_class: Any, checkpoint: str, **kwargs: Any) -> Any:
+    located = locate(checkpoint)
+    try:
+        return auto_class.from_pretrained(located, **kwargs)
+    except (OSError, ValueError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        advice = (
+            "Without a connection to the hub, give a local folder (on a connected machine: "
+            f"`hf download {checkpoint} --local-dir DIR`) or an embedded alias: "
+            f"{', '.join(sorted(embedded.CHECKPOINTS))}."
+        )
+        if Path(located).is_dir():
+            advice = "The folder is damaged or not complete: copy the checkpoint again."
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r} cannot be loaded: {reason[:300]} {advice}"
+        ) from error

@@ -1,0 +1,159 @@
+"""What learns: every weight, the head, the last blocks, or LoRA adapters; and how the result is
+saved."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.model.build import ModelConfig
+from llmclf.model.family import Family, block_of, family_of, within
+
+
+def tune(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel | PeftModel:
+    """Mark what learns (``requires_grad``); ``lora`` returns the model wrapped by PEFT.
+
+    Raises ConfigError for more blocks than the model has.
+    """
+    family = family_of(model.config)
+    if config.tune == "lora":
+        return get_peft_model(model, lora_config(model, config, family))
+    num_blocks = count_blocks(model, family)
+    if config.tune == "last_n" and config.last_n > num_blocks:
+        raise ConfigError(
+            f"model.last_n={config.last_n}: the model has {num_blocks} blocks. "
+            f"Set {num_blocks} or less, or --model.tune full."
+        )
+    first_trained = {"full": -1, "head": num_blocks, "last_n": num_blocks - config.last_n}[
+        config.tune
+    ]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = learns(name, family, first_trained, num_blocks)
+    return model
+
+
+def learns(name: str, family: Family, first_trained: int, num_blocks: int) -> bool:
+    """Whether a parameter learns when the blocks from ``first_trained`` on do (-1: everything)."""
+    if within(name, family.unused):
+        return False
+    if first_trained < 0 or within(name, family.head):
+        return True
+    block = block_of(name, family)
+    if block is not None:
+        return block >= first_trained
+    return first_trained < num_blocks and within(name, family.final_norm)
+
+
+def count_blocks(model: nn.Module, family: Family) -> int:
+    """Number of transformer blocks."""
+    indices = {block_of(name, family) for name, _ in model.named_parameters()} - {None}
+    return len(indices)
+
+
+def lora_config(model: PreTrainedModel, config: ModelConfig, family: Family) -> LoraConfig:
+    """Adapters on every linear layer of every block, and the whole head trained and saved with
+    them.
+
+    The targets are a pattern anchored to the blocks: by bare name, ``dense`` would also match the
+    head, and PEFT has no default at all for several of our families.
+    """
+    targets = "|".join(map(re.escape, family.lora_targets))
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # PEFT divides it; a float is fine
+        lora_dropout=config.lora_dropout,
+        use_rslora=config.lora_variant == "rslora",
+        use_dora=config.lora_variant == "dora",
+        target_modules=rf"{re.escape(family.layers)}\.\d+\.(?:.*\.)?(?:{targets})",
+        modules_to_save=list(family.head),
+        fan_in_fan_out=model.config.model_type == "gpt2",  # its Conv1D stores the transposed matrix
+    )
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Like ``model.train()``, but a frozen trunk (below a head or the last blocks) stays in eval
+    mode.
+
+    Dropout in layers that do not learn only adds noise to what the trained ones see. LoRA keeps it:
+    its frozen layers hold adapters that learn.
+    """
+    model.train()
+    if isinstance(model, PeftModel):
+        return
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return ``(total, trainable)`` numbers of parameters."""
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)
+
+
+def save_model(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    config: ModelConfig,
+    max_length: int,
+) -> None:
+    """Write a folder that ``transformers.pipeline("text-classification", folder)`` loads as it is.
+
+    ``merged``: plain weights. ``adapter``: base weights plus ``adapter_*`` files; transformers puts
+    the two together (a folder with only the adapter would lose label names: PEFT stores none). The
+    tokenizer keeps ``max_length``.
+    """
+    tokenizer.model_max_length = max_length
+    tokenizer.save_pretrained(folder)
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        return
+    if config.save == "adapter":
+        model.save_pretrained(str(folder))
+        save_file(_adapter_weights(model), folder / "adapter_model.safetensors")
+        _drop_local_base(folder)
+        base: Any = model.get_base_model()
+        base.config.save_pretrained(folder)
+        save_file(_base_weights(base), folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    merged: Any = model.merge_and_unload()
+    merged.save_pretrained(folder)
+
+
+def _base_weights(model: nn.Module) -> dict[str, Any]:
+    """The weights under the names they had before PEFT wrapped the model; the head as it was at the
+    start."""
+    return {
+        name.replace(".base_layer", "").replace(".original_module", ""): tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if "lora_" not in name and ".modules_to_save." not in name
+    }
+
+
+def _adapter_weights(model: PeftModel) -> dict[str, Any]:
+    """PEFT saves DoRA's magnitudes without ``.weight``, and transformers then passes over them.
+    With it, both read them."""
+    return {
+        re.sub(r"\.lora_magnitude_vector$", r"\g<0>.weight", name): tensor.contiguous()
+        for name, tensor in get_peft_model_state_dict(model).items()
+    }
+
+
+def _drop_local_base(folder: Path) -> None:
+    """The base lies in the folder itself: a path of the training machine would only mislead."""
+    path = folder / "adapter_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = ""
+    write_text(path, dump_json(settings))
