@@ -1,0 +1,86 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llmclf.config import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the model learns. Nothing here depends on the number of processes: launch/ owns that."""
+
+    epochs: float = 3.0
+    """Passes over the training rows; a fraction stops within a pass."""
+    max_steps: int | None = None
+    """Stop after this many optimizer steps, whatever ``epochs`` says."""
+    learning_rate: float = 2e-5
+    """Peak learning rate of AdamW."""
+    global_batch_size: int = 32
+    """Rows per optimizer step over all processes."""
+    micro_batch_size: int | None = None
+    """Most rows per forward pass on one device; None: as many as the global batch gives it.
+    Accumulation follows."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast during training; auto takes bf16 where the device computes it, else fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory for about a third more time."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning rate after the warm-up: falls to zero in a line or half a cosine, or stays."""
+    warmup: float = 0.06
+    """Share of all steps over which the learning rate rises from zero."""
+    weight_decay: float = 0.01
+    """AdamW weight decay; biases and normalisation weights have none."""
+    layer_decay: float = 1.0
+    """Learning rate factor per block from the top down (Clark et al. 2020); 1 is off."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 is off."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Cross entropy, or focal loss (Lin et al. 2017) for rare classes. Multilabel uses their binary
+    forms."""
+    focal_gamma: float = 2.0
+    """Exponent of the focal loss."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over the labels."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weight rows by the inverse frequency of their class among the training rows."""
+    evaluate_every: int | None = None
+    """Steps between evaluations on the validation rows; None: at the end of each epoch."""
+    best_by: Literal["macro_f1", "accuracy", "nll"] = "macro_f1"
+    """Validation score that chooses the weights which are kept."""
+    patience: int | None = None
+    """Stop after this many evaluations without a better score; None: never."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints to resume from; None: with each evaluation."""
+    log_every: int = 10
+    """Steps between training records in metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "epochs", "max_steps", "learning_rate", "global_batch_size", "micro_batch_size",
+            "layer_decay", "evaluate_every", "patience", "checkpoint_every", "log_every",
+        )  # fmt: skip
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"train.{name}={value}: must be above 0.")
+        for name in ("weight_decay", "max_grad_norm", "focal_gamma"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}={getattr(self, name)}: must be in [0, 1).")
+        if self.layer_decay > 1:
+            raise ConfigError(f"train.layer_decay={self.layer_decay}: must be in (0, 1].")
+
+    def problems(self) -> list[str]:
+        """Combinations that cannot work."""
+        found = []
+        if self.loss == "focal" and self.label_smoothing:
+            found.append(
+                f"train.label_smoothing={self.label_smoothing} has no meaning with "
+                "train.loss=focal. Set one of them."
+            )
+        return found

@@ -1,0 +1,265 @@
+"""From splits to predictions with a fine-tuned model: encode, build, train, save, predict."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from peft import PeftModel
+from rich.console import Console
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from llmclf.config import ConfigError, DataError
+from llmclf.data.batches import padding_share, plan_epoch
+from llmclf.data.corpus import Splits
+from llmclf.data.encode import Collator, Encoded, encode
+from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.predictions import Predictions
+from llmclf.model.build import ModelConfig, build_model, load_config, load_tokenizer, max_tokens
+from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
+from llmclf.model.flops import PEAK_FLOPS, training_flops
+from llmclf.model.tune import count_parameters, save_model, tune
+from llmclf.track import MetricsLog
+from llmclf.train.checkpoint import Checkpoints, State
+from llmclf.train.config import TrainConfig
+from llmclf.train.engine import InForce, in_force, start_engine
+from llmclf.train.loop import Task, num_steps, train
+from llmclf.train.predict import predict_logits, to_predictions
+
+ROUND_TRIP_ROWS = 8
+ROUND_TRIP_TOLERANCE = 1e-3  # of the logits' own size: merging an adapter rounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """All that a fine-tune needs, checked and ready; nothing has been written yet."""
+
+    model_config: ModelConfig
+    config: TrainConfig
+    seed: int
+    accelerator: Accelerator
+    in_force: InForce
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    task: Task
+    test: Encoded
+    family: Family
+    model: PreTrainedModel | PeftModel
+
+    def plan(self) -> dict[str, Any]:
+        """What would happen, for ``--dry-run`` and environment.json."""
+        total, trainable = count_parameters(self.model)
+        lengths = self.task.train.lengths
+        epoch = plan_epoch(
+            lengths,
+            global_batch_size=self.config.global_batch_size,
+            micro_batch_size=self.in_force.micro_batch_size,
+            world_size=self.in_force.world_size,
+            seed=self.seed,
+            epoch=0,
+        )
+        return {
+            **self.in_force.to_json(),
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "max_length": self.max_length,
+            "steps": num_steps(self.config, len(self.task.train)),
+            "train_tokens_per_epoch": int(lengths.sum()),
+            "padding_share": round(padding_share(epoch, lengths), 4),
+        }
+
+    def truncated(self) -> dict[str, Any]:
+        """Rows and tokens that ``max_length`` cuts off, per split."""
+        encoded = {"train": self.task.train, "validation": self.task.validation, "test": self.test}
+        return {
+            name: {
+                "rows": e.num_truncated,
+                "share": e.num_truncated / len(e),
+                "tokens_lost": e.num_tokens_lost,
+            }
+            for name, e in encoded.items()
+        }
+
+    def run(self, folder: Path, console: Console) -> tuple[Predictions, Predictions, Cost]:
+        """Train, save the model, and predict validation and test rows with the saved model, in
+        fp32."""
+        main = self.accelerator.is_main_process
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        set_seed(self.seed)
+        with PeakMemory() as memory:
+            state = train(
+                self.model,
+                self.task,
+                self.config,
+                self.family,
+                accelerator=self.accelerator,
+                in_force=self.in_force,
+                checkpoints=Checkpoints(folder / "checkpoints", self.accelerator),
+                metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
+                console=console,
+                seed=self.seed,
+            )
+            cost = self.train_cost(state)
+            model = self.save(folder / "model")
+            validation = self.predict(model, self.task.validation)
+            started = time.perf_counter()
+            test = self.predict(model, self.test)
+            seconds = time.perf_counter() - started
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = memory.peak_bytes
+        cost |= {
+            "predict_seconds": seconds,
+            "predict_examples_per_second": len(self.test) / seconds,
+            "peak_memory_bytes": max(gather_object([peak])),
+        }
+        return validation, test, Cost(**cost)
+
+    def save(self, folder: Path) -> nn.Module:
+        """Save, load again as a stranger would, and refuse to go on unless both give the same
+        logits."""
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        rows = np.arange(min(ROUND_TRIP_ROWS, len(self.task.validation)))
+        batch = {
+            k: v.to(self.accelerator.device)
+            for k, v in self.task.collate(self.task.validation, rows).items()
+        }
+        model.eval()
+        with torch.inference_mode():
+            before = model(**batch).logits
+        if self.accelerator.is_main_process:
+            save_model(
+                model, self.tokenizer, folder, config=self.model_config, max_length=self.max_length
+            )
+        self.accelerator.wait_for_everyone()
+        loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        loaded.to(self.accelerator.device).eval()
+        with torch.inference_mode():
+            difference = float((loaded(**batch).logits - before).abs().max())
+        if not difference <= ROUND_TRIP_TOLERANCE * max(1.0, float(before.abs().max())):
+            raise RuntimeError(f"{folder}: the saved model differs by {difference} in its logits")
+        return loaded
+
+    def predict(self, model: nn.Module, data: Encoded) -> Predictions:
+        """Predictions of one split."""
+        logits_NC = predict_logits(
+            model,
+            data,
+            self.task.collate,
+            self.accelerator,
+            batch_size=self.in_force.micro_batch_size,
+        )
+        return to_predictions(logits_NC, data, self.task.labels, multilabel=self.task.multilabel)
+
+    def train_cost(self, state: State) -> dict[str, Any]:
+        """The figures of training."""
+        total, trainable = count_parameters(self.model)
+        lengths = self.task.train.lengths
+        devices, seconds = self.in_force.world_size, state.train_seconds
+        one_pass = training_flops(
+            self.model,
+            self.model.config,
+            self.family,
+            lengths,
+            tune=self.model_config.tune,
+            last_n=self.model_config.last_n,
+        )
+        flops = one_pass * state.train_tokens / float(lengths.sum())
+        device = self.accelerator.device
+        peak = PEAK_FLOPS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        return {
+            "train_seconds": seconds,
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "train_tokens": state.train_tokens,
+            "train_tokens_per_second": state.train_tokens / seconds,
+            "flops": flops,
+            "mfu": flops / seconds / peak / devices if peak else None,
+            "devices": devices,
+            "device_hours": devices * seconds / 3600,
+        }
+
+
+def prepare(
+    splits: Splits,
+    *,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    max_length: int | None,
+    seed: int,
+    weights: bool = True,
+) -> FineTune:
+    """Start the engine, encode the rows and build the model.
+
+    With ``weights=False`` the model has shapes but no memory: enough for :meth:`FineTune.plan`.
+    Raises ConfigError or DataError before anything is written.
+    """
+    accelerator = start_engine(config)
+    if len(splits.train) < accelerator.num_processes:
+        raise DataError(
+            f"{len(splits.train)} training rows for {accelerator.num_processes} processes: each "
+            "needs at least one. Launch fewer processes."
+        )
+    with accelerator.main_process_first():  # one download, not one for each rank
+        tokenizer = load_tokenizer(model_config.checkpoint)
+        hf_config = load_config(model_config.checkpoint)
+        family = family_of(hf_config)
+        if config.gradient_checkpointing and not family.gradient_checkpointing:
+            raise ConfigError(
+                f"train.gradient_checkpointing: {hf_config.model_type} does not support it in "
+                "transformers. Unset it."
+            )
+        length = max_tokens(hf_config, tokenizer, max_length)
+        set_seed(seed)
+        model = build_model(
+            model_config,
+            labels=splits.labels,
+            multilabel=splits.multilabel,
+            pad_token_id=tokenizer.pad_token_id,
+            max_length=length,
+            weights=weights,
+        )
+    tuned = tune(model, model_config)
+    if config.gradient_checkpointing:
+        enable_gradient_checkpointing(tuned)
+    multiple, shortest = padding_multiple_and_minimum(model.config, length)
+    collate = Collator(tokenizer=tokenizer, pad_to_multiple_of=multiple, min_length=shortest)
+    task = Task(
+        train=encode(splits.train, tokenizer, length),
+        validation=encode(splits.validation, tokenizer, length),
+        labels=splits.labels,
+        multilabel=splits.multilabel,
+        collate=collate,
+    )
+    return FineTune(
+        model_config=model_config,
+        config=config,
+        seed=seed,
+        accelerator=accelerator,
+        in_force=in_force(accelerator, config),
+        tokenizer=tokenizer,
+        max_length=length,
+        task=task,
+        test=encode(splits.test, tokenizer, length),
+        family=family,
+        model=tuned,
+    )
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
+    """Non-reentrant: the reentrant form cuts the gradient where a block's input needs none, so LoRA
+    learns nothing."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -1,0 +1,259 @@
+"""The one training loop: plan an epoch, forward and backward its micro-batches, check, update,
+evaluate, checkpoint.
+
+Exact for any split of the global batch: each micro-batch adds its share of the step's loss (see
+:mod:`.loss`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from rich.console import Console
+from torch import nn
+
+from llmclf.data.batches import Step, plan_epoch
+from llmclf.data.encode import Collator, Encoded
+from llmclf.evaluate.scores import score
+from llmclf.model.family import Family
+from llmclf.model.tune import set_training_mode
+from llmclf.track import MetricsLog
+from llmclf.train.checkpoint import Checkpoints, State
+from llmclf.train.config import TrainConfig
+from llmclf.train.engine import InForce
+from llmclf.train.loss import Loss
+from llmclf.train.optimizer import build_optimizer, schedule
+from llmclf.train.predict import predict_logits, to_predictions
+from llmclf.train.progress import TrainingProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The encoded rows to learn from and to choose the best weights by."""
+
+    train: Encoded
+    validation: Encoded
+    labels: tuple[str, ...]
+    multilabel: bool
+    collate: Collator
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss or its gradient is not a finite number; the weights have not been touched by it."""
+
+
+def num_steps(config: TrainConfig, num_rows: int) -> int:
+    """Optimizer steps of a whole run."""
+    steps_per_epoch = -(-num_rows // config.global_batch_size)
+    steps = math.ceil(config.epochs * steps_per_epoch)
+    return min(steps, config.max_steps or steps)
+
+
+def train(
+    model: nn.Module,
+    task: Task,
+    config: TrainConfig,
+    family: Family,
+    *,
+    accelerator: Accelerator,
+    in_force: InForce,
+    checkpoints: Checkpoints,
+    metrics: MetricsLog,
+    console: Console,
+    seed: int,
+) -> State:
+    """Train ``model`` in place and leave it with the weights of the best evaluation.
+
+    Resumes from the newest checkpoint when there is one. Raises NonFiniteError before an update
+    that would spoil the weights.
+    """
+    run = _Run(model, task, config, family, accelerator, in_force, checkpoints, metrics, seed)
+    total = num_steps(config, len(task.train))
+    with TrainingProgress(console, num_steps=total, first_step=run.state.step) as progress:
+        while run.state.step < total and not run.state.stopped_early:
+            run.epoch(total, progress)
+    checkpoints.load_best(run.state, run.bare)
+    return run.state
+
+
+class _Run:
+    """The objects of one training run, and the steps of the loop over them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        config: TrainConfig,
+        family: Family,
+        accelerator: Accelerator,
+        in_force: InForce,
+        checkpoints: Checkpoints,
+        metrics: MetricsLog,
+        seed: int,
+    ) -> None:
+        self.task, self.config, self.in_force = task, config, in_force
+        self.accelerator, self.checkpoints, self.metrics, self.seed = (
+            accelerator,
+            checkpoints,
+            metrics,
+            seed,
+        )
+        self.bare = model
+        self.loss = Loss(config, task.train.targets, len(task.labels))
+        self.optimizer = build_optimizer(model, config, family)
+        self.model, self.prepared_optimizer = accelerator.prepare(model, self.optimizer)
+        self.state = checkpoints.resume(model, self.optimizer)
+        metrics.restart(last_step=self.state.step)
+        self.steps_per_epoch = -(-len(task.train) // config.global_batch_size)
+        self.train_loss = float("nan")
+
+    def epoch(self, total: int, progress: TrainingProgress) -> None:
+        """Take the steps that are left of the current epoch."""
+        epoch, done = divmod(self.state.step, self.steps_per_epoch)
+        steps = plan_epoch(
+            self.task.train.lengths,
+            global_batch_size=self.config.global_batch_size,
+            micro_batch_size=self.in_force.micro_batch_size,
+            world_size=self.in_force.world_size,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        set_training_mode(self.bare)
+        for step in steps[done : total - epoch * self.steps_per_epoch]:
+            started = time.perf_counter()
+            record = self.step(step, total)
+            self.state.step += 1
+            self.state.train_seconds += time.perf_counter() - started
+            progress.step(self.state.step, self.train_loss)
+            if self.state.step % self.config.log_every == 0 or self.state.step in (1, total):
+                self.metrics.append({"step": self.state.step, "split": "train", **record})
+            self.after_step(total, progress)
+            if self.state.stopped_early:
+                return
+
+    def step(self, step: Step, total: int) -> dict[str, float | None]:
+        """One optimizer step; returns what metrics.jsonl records of it."""
+        factor = schedule(self.config, self.state.step, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        self.train_loss = self.forward_backward(step)
+        grad_norm = self.clip(step)
+        self.prepared_optimizer.step()
+        self.prepared_optimizer.zero_grad()
+        self.state.train_tokens += int(self.task.train.lengths[step.rows].sum())
+        return {
+            "epoch": (self.state.step + 1) / self.steps_per_epoch,
+            "loss": self.train_loss,
+            "learning_rate": self.config.learning_rate * factor,
+            "grad_norm": grad_norm,
+            "tokens": self.state.train_tokens,
+        }
+
+    def forward_backward(self, step: Step) -> float:
+        """Accumulate the gradient of the step's loss, and return that loss, equal on every rank."""
+        data, rank = self.task.train, self.accelerator.process_index
+        denominator = self.loss.denominator(data.targets[step.rows])
+        local = torch.zeros((), device=self.accelerator.device)
+        broken: list[str] = []
+        for i, ranks in enumerate(step.micro_batches):
+            rows = ranks[rank]
+            # A rank without rows still takes part, with weight zero: collectives must pair up.
+            weight = 1.0 if len(rows) else 0.0
+            rows = rows if len(rows) else step.rows[:1]
+            last = i == len(step.micro_batches) - 1
+            sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+            with sync:
+                loss_B = self.rows_loss(rows)
+                part = weight * loss_B.sum() / denominator
+                # DDP averages gradients over the ranks; the loss is a sum over all of them.
+                self.accelerator.backward(part * self.accelerator.num_processes)
+            local += part.detach()
+            finite_B = loss_B.detach().isfinite().cpu().numpy()
+            broken += [data.ids[row] for row in rows[~finite_B]]
+        loss = float(self.accelerator.reduce(local, reduction="sum"))
+        if not math.isfinite(loss):
+            self.stop("loss", sorted(gather_object(broken)))
+        return loss
+
+    def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
+        """Loss of each of the rows, (B,)."""
+        device = self.accelerator.device
+        batch = {k: v.to(device) for k, v in self.task.collate(self.task.train, rows).items()}
+        targets = torch.from_numpy(self.task.train.targets[rows]).to(device)
+        return self.loss(self.model(**batch).logits, targets)
+
+    def clip(self, step: Step) -> float | None:
+        """Clip the gradient; returns its norm before, None when clipping is off."""
+        if not self.config.max_grad_norm:
+            return None
+        parameters = self.model.parameters()
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        if not math.isfinite(norm):
+            self.stop("gradient", [self.task.train.ids[row] for row in step.rows])
+        return norm
+
+    def stop(self, what: str, rows: list[str]) -> None:
+        """Refuse the update."""
+        shown = ", ".join(rows[:10]) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        raise NonFiniteError(
+            f"the {what} is not finite at step {self.state.step + 1} (rows: {shown}). "
+            "The weights were not updated. Lower --train.learning-rate, set --train.precision "
+            "fp32, or look at these rows."
+        )
+
+    def after_step(self, total: int, progress: TrainingProgress) -> None:
+        """Evaluate and checkpoint where it is time."""
+        step, last = self.state.step, self.state.step == total
+        evaluate_every = self.config.evaluate_every or self.steps_per_epoch
+        evaluate = last or step % evaluate_every == 0
+        if evaluate:
+            self.evaluate(progress)
+        checkpoint_every = self.config.checkpoint_every
+        if (evaluate and checkpoint_every is None) or (
+            checkpoint_every and (last or step % checkpoint_every == 0)
+        ):
+            self.checkpoints.save(self.state, self.bare, self.optimizer)
+
+    def evaluate(self, progress: TrainingProgress) -> None:
+        """Score the validation rows, keep the weights if they are the best, and count towards
+        stopping early."""
+        logits_NC = predict_logits(
+            self.model,
+            self.task.validation,
+            self.task.collate,
+            self.accelerator,
+            batch_size=self.in_force.micro_batch_size,
+        )
+        set_training_mode(self.bare)
+        scores = score(
+            to_predictions(
+                logits_NC, self.task.validation, self.task.labels, multilabel=self.task.multilabel
+            )
+        )
+        record = {
+            "step": self.state.step,
+            "split": "validation",
+            "epoch": self.state.step / self.steps_per_epoch,
+            **{name: scores[name] for name in ("nll", "macro_f1", "accuracy")},
+        }
+        value = scores[self.config.best_by] * (-1 if self.config.best_by == "nll" else 1)
+        best = self.state.best_score is None or value > self.state.best_score
+        if best:
+            self.state.best_score, self.state.best_step = value, self.state.step
+            self.state.evaluations_since_best = 0
+            self.checkpoints.save_best(self.state, self.bare)
+        else:
+            self.state.evaluations_since_best += 1
+        patience = self.config.patience
+        self.state.stopped_early = (
+            patience is not None and self.state.evaluations_since_best >= patience
+        )
+        self.metrics.append(record)
+        progress.evaluation(record, train_loss=self.train_loss, best=best)

@@ -1,0 +1,57 @@
+"""AdamW with per-layer learning rates, and the learning-rate schedule as a pure function of the
+step."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmclf.model.family import Family, block_of, within
+from llmclf.model.tune import count_blocks
+from llmclf.train.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> torch.optim.AdamW:
+    """AdamW over what learns, one parameter group per (depth, weight decay).
+
+    With ``layer_decay`` d, a block k layers below the head learns with ``learning_rate * d**k``
+    (ELECTRA, Clark et al. 2020). Each group keeps its peak in ``peak_lr``.
+    """
+    top = count_blocks(model, family) + 1
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            depth = _depth(name, family, top)
+            groups[depth, parameter.ndim >= 2].append(parameter)
+    settings: list[dict[str, Any]] = []
+    for (depth, decayed), parameters in groups.items():
+        peak = config.learning_rate * config.layer_decay ** (top - depth)
+        decay = config.weight_decay if decayed else 0.0
+        settings.append({"params": parameters, "lr": peak, "peak_lr": peak, "weight_decay": decay})
+    return torch.optim.AdamW(settings, fused=True)
+
+
+def _depth(name: str, family: Family, top: int) -> int:
+    """0 for what lies below the first block, ``i + 1`` for block i, ``top`` for head and final
+    norm."""
+    block = block_of(name, family)
+    if block is not None:
+        return block + 1
+    return top if within(name, family.head + family.final_norm) else 0
+
+
+def schedule(config: TrainConfig, step: int, num_steps: int) -> float:
+    """Factor on the peak learning rate for optimizer step ``step`` (0-based) of ``num_steps``."""
+    num_warmup = math.ceil(config.warmup * num_steps)
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    if config.schedule == "constant":
+        return 1.0
+    progress = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return (
+        1.0 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    )
