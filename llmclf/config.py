@@ -136,10 +136,12 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks."""
+    speaks. A loss or score that is not finite gets exit code 1, an interruption 130.
+    """
     try:
         yield
-    except UserError as error:
+    except (UserError, FloatingPointError, KeyboardInterrupt) as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+            interrupted = "interrupted. An unfinished run goes on with --resume."
+            print(f"error: {str(error) or interrupted}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1 if str(error) else 130)

@@ -1,0 +1,69 @@
+"""What a run ran on: versions, commit and hardware, for environment.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = (
+    "llmclf",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "scikit-learn",
+    "numpy",
+    "polars",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Versions, git commit of the working directory, and hardware; nothing that names a user or
+    holds a secret."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_commit": git_commit(),
+        "cpu": cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_threads_used": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with ``-dirty`` behind it where files differ; None
+    outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def cpu_name() -> str:
+    """The processor's name as the kernel gives it."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

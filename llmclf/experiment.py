@@ -1,0 +1,381 @@
+"""An experiment from its settings to its run folder: the only module that knows all the others.
+
+    validate -> load splits -> audit -> prepare -> train -> predict -> score -> write
+
+A recipe is a function that returns an :class:`Experiment` (or a list of them, to be compared) and
+calls :func:`main`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from llmclf import baselines, run_folder
+from llmclf.baselines import BaselineConfig
+from llmclf.config import ConfigError, dump_json, exit_on_user_error, flatten, to_json, write_text
+from llmclf.data.audit import Audit, audit
+from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.environment import describe
+from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.scores import score
+from llmclf.model.build import ModelConfig
+from llmclf.report import comparison
+from llmclf.train import fine_tune
+from llmclf.train.config import TrainConfig
+from llmclf.train.engine import stop_engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One method on one corpus: everything that decides the result."""
+
+    name: str
+    """Name of the run, and of its folder."""
+    method: Literal["fine_tune", "classical"] = "fine_tune"
+    """A fine-tuned language model, or a classical baseline."""
+    seed: int = 0
+    """Decides splits, initial weights, order of rows and dropout."""
+    output_dir: Path | None = None
+    """Run folder; runs/<name> if not given."""
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written."""
+        return self.output_dir or Path("runs") / self.name
+
+
+SECTIONS = {"fine_tune": ("model", "train"), "classical": ("baseline",)}
+"""The settings that each method reads, besides the common ones."""
+
+
+def validate(experiment: Experiment) -> None:
+    """Check all combinations at once; ConfigError lists every problem, before anything is
+    downloaded."""
+    problems = experiment.data.problems()
+    if not experiment.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        problems.append(f"name={experiment.name!r}: allowed are letters, digits, '-', '_' and '.'.")
+    if experiment.method == "fine_tune":
+        problems += experiment.train.problems()
+        model, train = experiment.model, experiment.train
+        if model.save == "adapter" and model.tune != "lora":
+            problems.append(f"model.save='adapter' needs model.tune='lora' (got {model.tune!r}).")
+        if train.layer_decay < 1 and model.tune in ("head", "lora"):
+            problems.append(
+                f"train.layer_decay={train.layer_decay} needs model.tune='full' or 'last_n' "
+                f"(got {model.tune!r})."
+            )
+        if experiment.data.validation is None and experiment.data.validation_fraction == 0:
+            problems.append(
+                "data.validation_fraction=0: fine-tuning chooses its weights by validation rows. "
+                "Set it above 0, or give --data.validation."
+            )
+    problems += run_folder.problems(experiment.folder)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def run(
+    experiment: Experiment,
+    *,
+    data: tuple[Splits, Audit] | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Run one experiment and return its folder.
+
+    ``data``: the audited splits, if they are at hand. Raises UserError, before anything is written,
+    if the experiment cannot run.
+    """
+    console = console or main_console()
+    validate(experiment)
+    folder = experiment.folder
+    run_folder.check(folder, to_json(experiment), resume=resume)
+    splits, report = data or prepare_data(experiment, console)
+    validation: Predictions | None
+    if experiment.method == "fine_tune":
+        prepared = prepare_fine_tune(experiment, splits)
+        report = dataclasses.replace(report, truncated=prepared.truncated())
+        plan = prepared.plan()
+        show(console, plan)
+        start_folder(experiment, splits, report, plan)
+        validation, test, cost = prepared.run(folder, console)
+    else:
+        start_folder(experiment, splits, report, {"world_size": 1, "strategy": "single"})
+        validation, test, cost = run_baseline(experiment, splits, console)
+    if is_main():
+        run_folder.finish(
+            folder, results(experiment, splits, validation, test, cost), validation, test
+        )
+        console.print(run_folder.summary(folder), markup=False, soft_wrap=True)
+    return folder
+
+
+def dry_run(experiment: Experiment, console: Console) -> None:
+    """Show the resolved experiment, the audit and the plan; no weights, no training, nothing
+    written."""
+    validate(experiment)
+    console.print_json(dump_json(to_json(experiment)))
+    splits, _ = prepare_data(experiment, console)
+    if experiment.method == "fine_tune":
+        prepared = prepare_fine_tune(experiment, splits, weights=False)
+        show(console, prepared.plan() | {"truncated": prepared.truncated()})
+
+
+def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audit]:
+    """Load and audit the splits, and say what was guessed and found."""
+    splits, report = audit(
+        load_splits(experiment.data, experiment.seed), experiment.data.duplicates
+    )
+    for decision in splits.decisions:
+        console.print(decision, markup=False, highlight=False)
+    console.print(report.table())
+    return splits, report
+
+
+def prepare_fine_tune(
+    experiment: Experiment, splits: Splits, *, weights: bool = True
+) -> fine_tune.FineTune:
+    return fine_tune.prepare(
+        splits,
+        model_config=experiment.model,
+        config=experiment.train,
+        max_length=experiment.data.max_length,
+        seed=experiment.seed,
+        weights=weights,
+    )
+
+
+def run_baseline(
+    experiment: Experiment, splits: Splits, console: Console
+) -> tuple[Predictions | None, Predictions, Cost]:
+    """Fit a classical baseline on the training rows and predict the others."""
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        fitted = fit_baseline(experiment.baseline, splits, experiment.seed)
+        train_seconds = time.perf_counter() - started
+        console.print(f"chosen: {fitted.chosen}", markup=False, highlight=False)
+        validation = fitted.predict(splits.validation) if len(splits.validation) else None
+        started = time.perf_counter()
+        test = fitted.predict(splits.test)
+        predict_seconds = time.perf_counter() - started
+    if is_main():
+        fitted.save(experiment.folder / "model")
+    return (
+        validation,
+        test,
+        Cost(
+            train_seconds=train_seconds,
+            predict_seconds=predict_seconds,
+            predict_examples_per_second=len(splits.test) / predict_seconds,
+            peak_memory_bytes=memory.peak_bytes,
+            total_parameters=fitted.parameters,
+            trainable_parameters=fitted.parameters,
+            devices=1,
+            device_hours=train_seconds / 3600,
+        ),
+    )
+
+
+def fit_baseline(config: BaselineConfig, splits: Splits, seed: int) -> baselines.Baseline:
+    """Fit on the training rows."""
+    labels, multilabel = splits.labels, splits.multilabel
+    return baselines.fit(config, splits.train, labels=labels, multilabel=multilabel, seed=seed)
+
+
+def method_name(experiment: Experiment) -> str:
+    """``method`` of results.json."""
+    if experiment.method == "fine_tune":
+        return experiment.model.tune
+    return "majority" if experiment.baseline.classifier == "majority" else "classical"
+
+
+def model_name(experiment: Experiment) -> str:
+    """What was trained, for tables."""
+    if experiment.method == "fine_tune":
+        return experiment.model.checkpoint
+    classifier = experiment.baseline.classifier
+    return classifier if classifier == "majority" else f"tfidf+{classifier}"
+
+
+def start_folder(
+    experiment: Experiment, splits: Splits, report: Audit, in_force: dict[str, Any]
+) -> None:
+    """Create the run folder: what is about to run, where, and on which rows."""
+    if is_main():
+        files = {
+            "experiment.json": to_json(experiment),
+            "environment.json": describe() | in_force,
+            "audit.json": report.to_json(),
+        }
+        run_folder.start(experiment.folder, files, splits)
+
+
+def results(
+    experiment: Experiment,
+    splits: Splits,
+    validation: Predictions | None,
+    test: Predictions,
+    cost: Cost,
+) -> dict[str, Any]:
+    """The contents of results.json."""
+    prior = score(
+        fit_baseline(BaselineConfig(classifier="majority"), splits, experiment.seed).predict(
+            splits.test
+        )
+    )
+    return {
+        "schema": run_folder.SCHEMA,
+        "name": experiment.name,
+        "method": method_name(experiment),
+        "model": model_name(experiment),
+        "labels": list(splits.labels),
+        "membership": splits.membership,
+        "validation": None if validation is None else score(validation),
+        "test": score(test),
+        "prior": {name: prior[name] for name in ("accuracy", "macro_f1", "nll")},
+        "cost": cost.to_json(),
+    }
+
+
+def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console) -> list[Path]:
+    """Run several experiments one after another on the same rows, and compare them.
+
+    Finished runs of the same settings are used as they are.
+    """
+    for experiment in experiments:
+        validate(experiment)
+        if not run_folder.finished(experiment.folder, to_json(experiment)):
+            run_folder.check(experiment.folder, to_json(experiment), resume=resume)
+    first, folders = experiments[0], [experiment.folder for experiment in experiments]
+    data = prepare_data(first, console)
+    for experiment in experiments:
+        console.rule(experiment.name)
+        if run_folder.finished(experiment.folder, to_json(experiment)):
+            console.print(f"finished earlier: {experiment.folder}", markup=False)
+            continue
+        same_rows = (experiment.data, experiment.seed) == (first.data, first.seed)
+        run(experiment, data=data if same_rows else None, resume=resume, console=console)
+    if is_main():
+        table = comparison.compare([comparison.read_run(folder) for folder in folders])
+        console.print(table)
+        path = folders[0].parent / "comparison.md"
+        write_text(path, table.markdown())
+        console.print(f"report: {path}", markup=False)
+    return folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a command line says: the experiment, and what to do with it."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Check everything, show the resolved experiment and the plan, and stop."""
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on with an interrupted run from its newest checkpoint."""
+
+
+def main(
+    recipe: Callable[[], Experiment | list[Experiment]], argv: Sequence[str] | None = None
+) -> None:
+    """Run a recipe with the command line's overrides. Exit code 0: done, 2: the user's mistake, 1:
+    a failure."""
+    quieten()
+    console = main_console()
+    description = sys.modules[recipe.__module__].__doc__
+    with exit_on_user_error(), contextlib.ExitStack() as cleanup:
+        cleanup.callback(stop_engine)
+        made = recipe()
+        experiments = made if isinstance(made, list) else [made]
+        launches = [parse(e, argv, description) for e in experiments]
+        check_overrides(experiments, launches)
+        chosen, resume = [launch.experiment for launch in launches], launches[0].resume
+        if isinstance(made, list):
+            chosen = [place(e, launch.experiment) for e, launch in zip(made, launches, strict=True)]
+        if launches[0].dry_run:
+            for experiment in chosen:
+                dry_run(experiment, console)
+        elif isinstance(made, list):
+            run_all(chosen, resume=resume, console=console)
+        else:
+            run(chosen[0], resume=resume, console=console)
+
+
+def parse(experiment: Experiment, argv: Sequence[str] | None, description: str | None) -> Launch:
+    """Apply the command line to an experiment; tyro exits with 2 on an unknown option, naming the
+    nearest."""
+    return tyro.cli(
+        Launch, default=Launch(experiment=experiment), args=argv, description=description
+    )
+
+
+def place(original: Experiment, chosen: Experiment) -> Experiment:
+    """In a comparison, ``output_dir`` is the parent of the runs, and each keeps its own name."""
+    parent = chosen.output_dir or original.folder.parent
+    return dataclasses.replace(chosen, output_dir=parent / original.name)
+
+
+def check_overrides(experiments: Sequence[Experiment], launches: Sequence[Launch]) -> None:
+    """Refuse an option that no experiment reads, and in a comparison one that would make its
+    members alike."""
+    before = [flatten(to_json(e)) for e in experiments]
+    after = [flatten(to_json(launch.experiment)) for launch in launches]
+    used = {section for e in experiments for section in SECTIONS[e.method]}
+    for key in before[0]:
+        if all(old[key] == new[key] for old, new in zip(before, after, strict=True)):
+            continue
+        section = key.partition(".")[0]
+        option = "--" + key.replace("_", "-")
+        if section in {"model", "train", "baseline"} - used:
+            raise ConfigError(
+                f"{option}: this recipe does not read the settings of {section!r}. Leave it out."
+            )
+        if len({old[key] for old in before}) > 1:
+            values = sorted({str(old[key]) for old in before})
+            raise ConfigError(
+                f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "
+                "cannot be set for all. Use the recipe of one method."
+            )
+
+
+def quieten() -> None:
+    """Leave the terminal to our own messages: transformers reports each load, and its warnings are
+    handled here."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for category in (UserWarning, FutureWarning):
+        libraries = "torch|transformers|peft|accelerate"
+        warnings.filterwarnings("ignore", category=category, module=libraries)
+
+
+def show(console: Console, facts: dict[str, Any]) -> None:
+    """Print facts in a line."""
+    text = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
+    console.print(", ".join(text).replace("_", " "), markup=False, soft_wrap=True)
+
+
+def is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main_console() -> Console:
+    """The terminal; silent on every rank but the first."""
+    return Console(quiet=not is_main())

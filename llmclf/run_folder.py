@@ -1,0 +1,118 @@
+"""The run folder: started with what is about to run, finished by results.json, never
+overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmclf.config import ConfigError, dump_json, flatten, write_text
+from llmclf.data.corpus import Splits
+from llmclf.evaluate.predictions import Predictions
+from llmclf.report.curves import plot_curves
+
+SCHEMA = 1  # of results.json
+
+
+def problems(folder: Path) -> list[str]:
+    """Why the folder could not be written, without writing anything."""
+    path = folder.absolute()
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
+        return []
+    return [
+        f"output_dir={str(folder)!r}: {nearest} is not a folder that can be written. "
+        "Choose another --output-dir."
+    ]
+
+
+def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Raise ConfigError unless the folder is free, or holds an unfinished run of the same settings
+    to resume."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not resume:
+        raise ConfigError(
+            f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
+            "another --output-dir or --name."
+        )
+    if (folder / "results.json").exists():
+        raise ConfigError(
+            f"output_dir={str(folder)!r}: this run is finished; there is nothing to resume."
+        )
+    differing = differences(folder, settings)
+    if differing:
+        raise ConfigError(
+            f"--resume: the settings differ from those in {folder}: {'; '.join(differing)}."
+        )
+
+
+def finished(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds a finished run of these settings."""
+    return (folder / "results.json").is_file() and not differences(folder, settings)
+
+
+def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
+    """Settings in which the stored experiment differs, as ``key: stored -> given``; the folder's
+    own name aside.
+
+    Raises ConfigError when the folder holds no readable experiment.json.
+    """
+    path = folder / "experiment.json"
+    try:
+        stored = flatten(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}). Choose another --output-dir."
+        ) from error
+    given = flatten(settings)
+    return [
+        f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
+        for key in sorted(stored.keys() | given.keys())
+        if key != "output_dir" and stored.get(key) != given.get(key)
+    ]
+
+
+def start(folder: Path, files: dict[str, Any], splits: Splits) -> None:
+    """Create the folder with these JSON files and the membership of the splits."""
+    try:
+        for name, value in files.items():
+            write_text(folder / name, dump_json(value))
+        write_membership(splits, folder / "splits.parquet")
+    except OSError as error:
+        raise ConfigError(f"output_dir={str(folder)!r} cannot be written: {error}.") from error
+
+
+def write_membership(splits: Splits, path: Path) -> None:
+    """Write which row is in which split: columns ``id`` and ``split``."""
+    ids = [id_ for _, split in splits.named() for id_ in split.ids]
+    names = [name for name, split in splits.named() for _ in split.ids]
+    pq.write_table(pa.table({"id": ids, "split": names}), path)
+
+
+def finish(
+    folder: Path, results: dict[str, Any], validation: Predictions | None, test: Predictions
+) -> None:
+    """Write predictions, curves and, last of all, results.json: a run that has one is finished."""
+    if validation is not None:
+        validation.write(folder / "predictions" / "validation.parquet")
+    test.write(folder / "predictions" / "test.parquet")
+    if (folder / "metrics.jsonl").exists():
+        plot_curves(folder / "metrics.jsonl", folder / "curves.png")
+    write_text(folder / "results.json", dump_json(results))
+
+
+def summary(folder: Path) -> str:
+    """One line on a finished run."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    test, prior = results["test"], results["prior"]
+    return (
+        f"{results['name']}: test macro-F1 {test['macro_f1']:.4f} (prior {prior['macro_f1']:.4f}), "
+        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, trained in "
+        f"{results['cost']['train_seconds']:.1f} s -> {folder}"
+    )

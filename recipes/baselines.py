@@ -1,0 +1,38 @@
+"""Classical baselines on the same rows: the majority class, and TF-IDF with five classifiers.
+
+    python recipes/baselines.py --data.source my.csv
+
+What a language model must beat to be worth its cost. Each run lies in runs/baselines/.
+"""
+
+from pathlib import Path
+
+from llmclf.baselines import BaselineConfig
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+
+CLASSIFIERS = (
+    "majority",
+    "logistic_regression",
+    "linear_svm",
+    "naive_bayes",
+    "nearest_neighbours",
+    "random_forest",
+)
+
+
+def experiments() -> list[Experiment]:
+    return [
+        Experiment(
+            name=classifier.replace("_", "-"),
+            method="classical",
+            output_dir=Path("runs/baselines"),
+            data=DataConfig(source="opinions"),
+            baseline=BaselineConfig(classifier=classifier),
+        )
+        for classifier in CLASSIFIERS
+    ]
+
+
+if __name__ == "__main__":
+    main(experiments)

@@ -1,0 +1,29 @@
+"""Fine-tune BERT-base, every weight of it.
+
+On one device, or on every GPU of the machine:
+
+    python recipes/bert_base.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bert_base.py
+
+Without a model hub, on a laptop CPU, the same with a smaller BERT that is embedded:
+
+    python recipes/bert_base.py --model.checkpoint minilm-l6 --data.source my.csv
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="bert-base",
+        data=DataConfig(source="opinions"),
+        model=ModelConfig(checkpoint="google-bert/bert-base-uncased"),
+        train=TrainConfig(learning_rate=5e-5, global_batch_size=16, epochs=4),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

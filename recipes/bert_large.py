@@ -1,0 +1,28 @@
+"""Fine-tune BERT-large, every weight of it.
+
+On one device, or on every GPU of the machine:
+
+    python recipes/bert_large.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bert_large.py
+
+Some seeds of a large BERT do not learn at all (Devlin et al. 2019): the longer warm-up makes that
+rare, and a second --seed tells.
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="bert-large",
+        data=DataConfig(source="opinions"),
+        model=ModelConfig(checkpoint="google-bert/bert-large-uncased"),
+        train=TrainConfig(learning_rate=2e-5, epochs=3, warmup=0.1),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

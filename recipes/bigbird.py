@@ -1,0 +1,30 @@
+"""Fine-tune BigBird on documents of up to 4,096 tokens.
+
+On one device, or on every GPU of the machine:
+
+    python recipes/bigbird.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bigbird.py
+
+Its block-sparse attention needs batches of more than 704 tokens, so short texts are padded to
+that. With --data.max-length 704 or less it uses full attention, without that padding.
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="bigbird",
+        data=DataConfig(source="opinions", max_length=4096),
+        model=ModelConfig(checkpoint="google/bigbird-roberta-base"),
+        train=TrainConfig(
+            learning_rate=2e-5, epochs=3, micro_batch_size=2, gradient_checkpointing=True
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,25 @@
+"""Fine-tune ModernBERT-base: up to 8,192 tokens.
+
+On one device, or on every GPU of the machine:
+
+    python recipes/modernbert.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/modernbert.py
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="modernbert",
+        data=DataConfig(source="opinions"),
+        model=ModelConfig(checkpoint="answerdotai/ModernBERT-base"),
+        train=TrainConfig(learning_rate=5e-5, epochs=3, weight_decay=1e-5),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,25 @@
+"""Fine-tune RoBERTa-base.
+
+On one device, or on every GPU of the machine:
+
+    python recipes/roberta.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/roberta.py
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="roberta",
+        data=DataConfig(source="opinions"),
+        model=ModelConfig(checkpoint="FacebookAI/roberta-base"),
+        train=TrainConfig(learning_rate=2e-5, epochs=3, warmup=0.06),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)

@@ -1,0 +1,214 @@
+"""Every recipe: its help, its dry run, two steps of it, and the command line's mistakes."""
+
+import csv
+import importlib.util
+import json
+import random
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from llmclf.experiment import main
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+COMPARISONS = ("baselines", "demo")
+FINE_TUNES = [path for path in RECIPES if path.stem not in COMPARISONS]
+# The embedded BERT stands in for the checkpoints of the hub.
+SMALL = ["--model.checkpoint", "minilm-l6", "--data.max-length", "32"]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its docstring becomes the help
+    spec.loader.exec_module(module)
+    return module
+
+
+def recipe(path: Path) -> Callable:
+    module = load(path)
+    return getattr(module, "experiment", None) or module.experiments
+
+
+def launch(path: Path, *options: str) -> int:
+    """Run a recipe in this process; returns the exit code."""
+    try:
+        main(recipe(path), argv=list(options))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ninety short texts, each with a word that gives its label away."""
+    random.seed(0)
+    filler = ["the", "a", "study", "of", "patients", "in", "our", "ward", "shows", "that", "some"]
+    path = tmp_path_factory.mktemp("corpus") / "corpus.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in range(90):
+            label = ("good", "bad", "fair")[i % 3]
+            words = [*random.sample(filler, 6), str(i), label]
+            writer.writerow([" ".join(words), label])
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_help_shows_commands_and_options(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch(path, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"python recipes/{path.name}" in text or path.stem == "demo"
+    for option in ("--data.source", "--model.lora-rank", "--train.global-batch-size", "--dry-run"):
+        assert option in text
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_commands_in_the_docstring_are_valid(path: Path) -> None:
+    """Each command of the docstring parses; nothing is run."""
+    from llmclf.experiment import parse
+
+    made = recipe(path)()
+    commands = [
+        line.strip()
+        for line in (load(path).__doc__ or "").splitlines()
+        if line.startswith("    ") and f"recipes/{path.name}" in line
+    ]
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        options = words[words.index(f"recipes/{path.name}") + 1 :]
+        for experiment in made if isinstance(made, list) else [made]:
+            parse(experiment, options, None)
+        if "--config_file" in words:
+            assert (ROOT / words[words.index("--config_file") + 1]).is_file()
+
+
+@pytest.mark.parametrize("path", FINE_TUNES, ids=lambda path: path.stem)
+def test_dry_run_then_two_steps(path: Path, corpus: Path, tmp_path: Path) -> None:
+    options = ["--data.source", str(corpus), *SMALL, "--output-dir", str(tmp_path / "run")]
+    assert launch(path, *options, "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    assert launch(path, *options, "--train.max-steps", "2") == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["test"]["n"] == 18
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["global_batch_size"] == recipe(path)().train.global_batch_size
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons_end_in_one_table(name: str, corpus: Path, tmp_path: Path) -> None:
+    path = ROOT / "recipes" / f"{name}.py"
+    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path)]
+    if name == "demo":
+        options += ["--train.max-steps", "2"]
+    assert launch(path, *options) == 0
+    table = (tmp_path / "comparison.md").read_text()
+    names = [experiment.name for experiment in recipe(path)()]
+    assert all(f"| {name} |" in table for name in names)
+    memberships = {
+        json.loads((tmp_path / name / "results.json").read_text())["membership"] for name in names
+    }
+    assert len(memberships) == 1
+
+
+def test_a_finished_comparison_is_not_run_again(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ROOT / "recipes" / "baselines.py"
+    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path)]
+    assert launch(path, *options) == 0
+    first = (tmp_path / "linear-svm" / "results.json").read_text()
+    capsys.readouterr()
+    assert launch(path, *options) == 0
+    assert capsys.readouterr().out.count("finished earlier") == 6
+    assert (tmp_path / "linear-svm" / "results.json").read_text() == first
+    assert launch(path, *options, "--seed", "1") == 2  # other settings: refused, not mixed
+
+
+BERT = ROOT / "recipes" / "bert_base.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--train.learnig-rate", "1"], "--train.learning-rate"),
+        (["--train.learning-rate", "fast"], "could not convert"),
+        (["--train.learning-rate", "-1"], "train.learning_rate=-1.0: must be above 0"),
+        (["--train.epochs", "nan"], "train.epochs=nan: must be above 0"),
+        (["--data.fold", "1"], "give both or neither"),
+        (["--data.fold", "7", "--data.folds", "5"], "allowed are 0 to 4"),
+        (["--model.save", "adapter"], "needs model.tune='lora' (got 'full')"),
+        (["--model.tune", "head", "--train.layer-decay", "0.9"], "train.layer_decay=0.9 needs"),
+        (["--data.validation-fraction", "0"], "data.validation_fraction=0"),
+        (["--name", "../up"], "name='../up': allowed are letters"),
+        (["--baseline.classifier", "majority"], "does not read the settings of 'baseline'"),
+        (["--data.source", "no/such.csv"], "no/such.csv"),
+        (["--model.checkpoint", "./no-such-model"], "there is no such folder"),
+        (["--model.checkpoint", "minilm-l6", "--data.max-length", "9999"], "at most 512 tokens"),
+        (
+            ["--model.checkpoint", "minilm-l6", "--model.tune", "last_n", "--model.last-n", "9"],
+            "the model has 6 blocks",
+        ),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(
+    options: list[str],
+    message: str,
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = [] if "--data.source" in options else ["--data.source", str(corpus)]
+    assert launch(BERT, *source, "--output-dir", str(tmp_path / "run"), *options) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert message in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_problems_are_told_at_once(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.source", str(corpus), "--data.fold", "1", "--model.save", "adapter"]
+    assert launch(BERT, *options, "--name", "a b", "--output-dir", str(tmp_path / "run")) == 2
+    told = capsys.readouterr().err
+    assert "data.fold" in told and "model.save" in told and "name='a b'" in told
+
+
+def test_existing_and_unwritable_folders(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    options = ["--data.source", str(corpus), *SMALL]
+    assert launch(BERT, *options, "--output-dir", str(tmp_path / "run")) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert launch(BERT, *options, "--output-dir", str(tmp_path / "run" / "notes.txt" / "x")) == 2
+    assert "not a folder that can be written" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_an_unreachable_hub_says_what_to_do_offline(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path / "run")]
+    assert launch(ROOT / "recipes" / "bert_large.py", *options) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "google-bert/bert-large-uncased" in told and "minilm-l6" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_in_which_the_runs_differ_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path), "--model.tune", "full"]
+    assert launch(ROOT / "recipes" / "demo.py", *options) == 2
+    assert "the runs of this recipe differ in it" in capsys.readouterr().err
