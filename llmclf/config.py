@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 import sys
 import types
 import typing
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
 
 
 class UserError(Exception):
@@ -133,6 +135,14 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def plain(text: str) -> str:
+    """Return one line that cannot steer a terminal.
+
+    Escape sequences go; other control characters, line breaks and direction marks become spaces.
+    """
+    return "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", text))
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
@@ -143,5 +153,6 @@ def exit_on_user_error() -> Iterator[None]:
     except (UserError, FloatingPointError, KeyboardInterrupt) as error:
         if os.environ.get("RANK", "0") == "0":
             interrupted = "interrupted. An unfinished run goes on with --resume."
-            print(f"error: {str(error) or interrupted}", file=sys.stderr)
+            lines = (str(error) or interrupted).splitlines()
+            print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1 if str(error) else 130)

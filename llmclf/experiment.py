@@ -115,6 +115,7 @@ def run(
         report = dataclasses.replace(report, truncated=prepared.truncated())
         plan = prepared.plan()
         show(console, plan)
+        warn_of_truncation(console, prepared)
         start_folder(experiment, splits, report, plan)
         validation, test, cost = prepared.run(folder, console)
     else:
@@ -136,7 +137,8 @@ def dry_run(experiment: Experiment, console: Console) -> None:
     splits, _ = prepare_data(experiment, console)
     if experiment.method == "fine_tune":
         prepared = prepare_fine_tune(experiment, splits, weights=False)
-        show(console, prepared.plan() | {"truncated": prepared.truncated()})
+        show(console, prepared.plan())
+        warn_of_truncation(console, prepared)
 
 
 def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audit]:
@@ -370,6 +372,17 @@ def show(console: Console, facts: dict[str, Any]) -> None:
     """Print facts in a line."""
     text = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
     console.print(", ".join(text).replace("_", " "), markup=False, soft_wrap=True)
+
+
+def warn_of_truncation(console: Console, prepared: fine_tune.FineTune) -> None:
+    """Say how much of the texts the model will not see."""
+    for name, cut in prepared.truncated().items():
+        if cut["rows"]:
+            console.print(
+                f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
+                f"{prepared.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens",
+                style="yellow",
+            )
 
 
 def is_main() -> bool:

@@ -99,6 +99,4 @@ def _remarks(audit: Audit) -> list[str]:
     if (found := audit.odd_characters)["rows"]:
         ids = listed(found["ids"])
         remarks.append(f"texts with invisible characters: {found['rows']:,} (such as {ids})")
-    if audit.truncated:
-        remarks.append("truncated: " + ", ".join(f"{k} {v}" for k, v in audit.truncated.items()))
     return remarks

@@ -16,12 +16,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from llmclf.config import DataError
+from llmclf.config import DataError, plain
 
 SCHEMA = 1
 MISSING = "n/a"
 _EXPECTED = "A run folder holds experiment.json and, once finished, results.json."
-_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)")  # inside a word, "_" means itself
 
 
@@ -261,11 +260,3 @@ def _value(results: dict, key: str, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"{key} is {value!r}")
     return value
-
-
-def plain(text: str) -> str:
-    """Return one line that cannot steer a terminal.
-
-    Escape sequences go; other control characters, line breaks and direction marks become spaces.
-    """
-    return "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", text))

@@ -164,8 +164,8 @@ def test_groups_in_two_given_splits(planted: Splits) -> None:
 def test_the_audit_is_plain_json_and_a_table(planted: Splits) -> None:
     _, found = audit(planted, "drop")
     assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == found.to_json()
-    shown = _text(replace(found, truncated={"test": "3.1%"}))
-    for part in ("train", "44", "no", "also in train", "a.csv row 7", "truncated: test 3.1%"):
+    shown = _text(found)
+    for part in ("train", "44", "no", "also in train", "a.csv row 7"):
         assert part in shown
 
 
