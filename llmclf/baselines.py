@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 import zipfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ import joblib
 import numpy as np
 import skops.io
 from scipy.special import expit, softmax
+from sklearn import config_context
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -184,11 +186,17 @@ def _learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, d
     slow = config.classifier in SLOW
     rows = random.permutation(len(train))[: SLOW_ROWS if slow else None]
     # Only while learning: threads that add up predictions in any order change their last bits.
-    with joblib.parallel_config("threading", n_jobs=-1 if slow else 1):
+    threads = -1 if config.classifier == "random_forest" else 1
+    with joblib.parallel_config("threading", n_jobs=threads), _little_memory():
         learner, chosen = _search(config, counts, train, rows[: config.search_rows], seed)
         learner.fit(counts[rows], train.targets[rows])
     chosen |= {"rows": len(rows), "terms": counts.shape[1]}
     return Pipeline([("count", vectorizer), *learner.steps]), chosen
+
+
+def _little_memory() -> AbstractContextManager[None]:
+    """Distances between rows come in blocks; scikit-learn's of 1 GiB take 4 GiB in truth."""
+    return config_context(working_memory=64)  # MiB
 
 
 def _documents(texts: list[str], pairs: list[str] | None) -> list[str]:
@@ -316,7 +324,8 @@ def _probabilities(pipeline: Pipeline, documents: list[str], multilabel: bool) -
     margins decide for. They are not calibrated.
     """
     if hasattr(pipeline, "predict_proba"):
-        return pipeline.predict_proba(documents)
+        with _little_memory():
+            return pipeline.predict_proba(documents)
     margins = pipeline.decision_function(documents)
     if multilabel:
         # A margin of 0 is a no to scikit-learn, and what it gives a label never seen in training.

@@ -131,18 +131,6 @@ class Predictions:
         )
 
 
-def by_row(rows: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """Put values gathered from all ranks in row order, each row once.
-
-    ``rows`` (M,) holds row numbers below ``count``, ``values`` is (M, C), the result (count, C).
-    Ranks repeat rows to fill their last batch, so M may exceed ``count``; a missing row is an
-    error of ours, raised as ValueError.
-    """
-    found, first = np.unique(rows, return_index=True)
-    _require(np.array_equal(found, np.arange(count)), f"gathered {len(found)} rows of {count}")
-    return values[first]
-
-
 def _require(condition: bool, problem: str) -> None:
     if not condition:
         raise ValueError(problem)

@@ -1,4 +1,4 @@
-"""Predictions: what is refused, what a file gives back, and how ranks' rows come together."""
+"""Predictions: what is refused, how rows are decided, and what a file gives back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmclf.config import DataError
-from llmclf.evaluate.predictions import Predictions, by_row
+from llmclf.evaluate.predictions import Predictions
 
 # Out of alphabetical order, and with all that could upset a column name.
 LABELS = ("weak", "", "label", "p_id", 'a|b "c", d\n', "日本 🙂")
@@ -155,15 +155,3 @@ def test_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.parquet"):
         Predictions.read(tmp_path / "absent.parquet")
-
-
-def test_rows_of_all_ranks_come_in_order_and_once() -> None:
-    rows = np.array([4, 1, 0, 3, 2, 0, 4])  # two were repeated to fill the last batches
-    values = np.stack([rows, 10 * rows], axis=1)
-    assert by_row(rows, values, 5).tolist() == [[0, 0], [1, 10], [2, 20], [3, 30], [4, 40]]
-
-
-@pytest.mark.parametrize("rows", [[0, 1, 1], [0, 1, 3], []])
-def test_missing_row_is_an_error(rows: list[int]) -> None:
-    with pytest.raises(ValueError, match=f"gathered {len(set(rows))} rows of 3"):
-        by_row(np.array(rows), np.zeros((len(rows), 2)), 3)
