@@ -44,7 +44,7 @@ def plan_epoch(
 ) -> list[Step]:
     """Plan one epoch over rows of the given lengths (in tokens); every row occurs exactly once.
 
-    The last step holds what is left over and may be smaller; nothing is dropped.
+    One step, anywhere in the epoch, holds what is left over and may be smaller; nothing is dropped.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from llmclf.config import DataError
+from llmclf.config import ConfigError, DataError
 from llmclf.data.corpus import Split
 
 CHUNK = 4096  # rows tokenised at a time: bounds the memory that the tokenizer's own objects take
@@ -47,8 +47,15 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     """Tokenise a split, each row cut to ``max_length`` tokens, special tokens included.
 
     A text pair is encoded as a true pair, the longer part being shortened first.
-    Raises DataError for a row that leaves no token at all.
+    Raises ConfigError where ``max_length`` has no room for text beside the special tokens, and
+    DataError for a row that leaves no token at all.
     """
+    special = tokenizer.num_special_tokens_to_add(pair=split.pairs is not None)
+    if max_length <= special:  # the tokenizer would not cut at all
+        raise ConfigError(
+            f"data.max_length={max_length}: the tokenizer adds {special} tokens to each row, which "
+            f"leaves none for its text. Set --data.max-length {special + 1} or more."
+        )
     with_types = "token_type_ids" in tokenizer.model_input_names
     input_ids: list[np.ndarray] = []
     token_type_ids: list[np.ndarray] = []

@@ -220,8 +220,8 @@ def prepare_config(
 
 def _set_dropout(model_config: PretrainedConfig, probability: float) -> None:
     for name, value in model_config.to_dict().items():
-        # classifier_dropout is None where the head follows hidden_dropout_prob.
-        is_probability = isinstance(value, float) or value == 0 or name == "classifier_dropout"
+        # Some are None, where they follow another one; some are the integer 0.
+        is_probability = isinstance(value, float) or value == 0
         if ("dropout" in name or name.endswith("pdrop")) and is_probability:
             setattr(model_config, name, probability)
 

@@ -36,9 +36,9 @@ def training_flops(
 ) -> float:
     """Operations of one pass over rows of the given lengths in tokens (N,), forward and backward.
 
-    A full fine-tune does three forward passes' worth of work, LoRA two (frozen weights need no
-    gradient of their own), frozen blocks one. Windowed attention is counted as far as its window
-    reaches.
+    A full fine-tune does three forward passes' worth of work, LoRA two of the matrix products
+    (frozen weights need no gradient of their own), frozen blocks one. Windowed attention is counted
+    as far as its window reaches.
     """
     num_blocks = count_blocks(model, family)
     weights = sum(
@@ -50,7 +50,8 @@ def training_flops(
     reach = np.minimum(lengths, max(window)) if isinstance(window, list) else lengths
     causal = 0.5 if family.pooling == "last" and config.model_type != "xlnet" else 1.0
     attention = 4.0 * config.hidden_size * num_blocks * causal * float((lengths * reach).sum())
-    forward = 2.0 * weights * float(lengths.sum()) + attention
+    products = 2.0 * weights * float(lengths.sum())
     trained = {"full": num_blocks, "lora": num_blocks, "last_n": last_n, "head": 0}[tune]
-    backward = {"full": 2.0, "last_n": 2.0, "lora": 1.0, "head": 0.0}[tune]
-    return forward * (1 + backward * trained / num_blocks)
+    share = trained / num_blocks
+    # Both factors of attention's products are activations: two gradients, whatever learns.
+    return products * (1 + (1.0 if tune == "lora" else 2.0) * share) + attention * (1 + 2.0 * share)

@@ -125,6 +125,7 @@ def save_model(
         save_file(_adapter_weights(model), folder / "adapter_model.safetensors")
         _drop_local_base(folder)
         base: Any = model.get_base_model()
+        base.config.architectures = [type(base).__name__]
         base.config.save_pretrained(folder)
         save_file(_base_weights(base), folder / "model.safetensors", metadata={"format": "pt"})
         return
@@ -153,6 +154,7 @@ def _adapter_weights(model: PeftModel) -> dict[str, Any]:
 
 def _drop_local_base(folder: Path) -> None:
     """The base lies in the folder itself: a path of the training machine would only mislead."""
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form, which names that path, too
     path = folder / "adapter_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = ""
