@@ -113,9 +113,12 @@ def dump_json(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or absent: temporary file, fsync, rename."""
+    """Write a file that is either whole or absent: temporary file, fsync, rename.
+
+    What a killed process left of it is overwritten; two must not write the same file at once.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from llmclf.config import ConfigError, UserError, dump_json
+from llmclf.config import ConfigError, UserError, dump_json, write_text
 
 MANIFEST = "manifest.json"
 
@@ -178,7 +178,7 @@ def _write_folder(target: Path, files: Mapping[str, Callable[[Path], object]]) -
         with (temporary / name).open("rb+") as file:
             os.fsync(file.fileno())
             manifest[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    (temporary / MANIFEST).write_text(dump_json(manifest))
+    write_text(temporary / MANIFEST, dump_json(manifest))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(temporary, target)
 
@@ -190,8 +190,8 @@ def _check(folder: Path) -> None:
         for name, digest in manifest.items():
             with (folder / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise UserError(f"{folder / name} is damaged: its checksum differs.")
-    except (OSError, json.JSONDecodeError) as error:
+                    raise ValueError(f"{name}: its checksum differs")
+    except (OSError, ValueError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(
             f"checkpoint {folder} is damaged ({error}). Remove the run folder and start again."
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,10 +65,10 @@ class TrainConfig:
         )  # fmt: skip
         for name in positive:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"train.{name}={value}: must be above 0.")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"train.{name}={value}: must be a number above 0.")
         for name in ("weight_decay", "max_grad_norm", "focal_gamma"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:

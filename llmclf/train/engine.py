@@ -47,12 +47,16 @@ def start_engine(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state()
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
-    accelerator = Accelerator(
-        cpu=on_cpu,
-        mixed_precision={"fp32": "no", "bf16": "bf16"}[resolve_precision(config.precision)],
-        # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
-        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and asked > 1 else [],
-    )
+    # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if on_cpu and asked > 1 else []
+    try:
+        accelerator = Accelerator(
+            cpu=on_cpu,
+            mixed_precision={"fp32": "no", "bf16": "bf16"}[resolve_precision(config.precision)],
+            kwargs_handlers=handlers,
+        )
+    except ValueError as error:  # WORLD_SIZE without RANK or MASTER_ADDR
+        raise ConfigError(f"WORLD_SIZE={asked}, but the launch is incomplete: {error}.") from error
     if accelerator.num_processes != asked:
         raise ConfigError(
             f"launched with WORLD_SIZE={asked}, but accelerate runs {accelerator.num_processes} "
@@ -78,7 +82,10 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    # oneDNN says yes to any AVX-512, but without these instructions it is slower than fp32.
+    has = torch.cpu.get_capabilities()
+    native = any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16" if native and torch.backends.mkldnn.is_available() else "fp32"
 
 
 def in_force(accelerator: Accelerator, config: TrainConfig) -> InForce:

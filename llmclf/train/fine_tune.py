@@ -97,7 +97,7 @@ class FineTune:
         main = self.accelerator.is_main_process
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        set_seed(self.seed)
+        set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
         with PeakMemory() as memory:
             state = train(
                 self.model,

@@ -52,7 +52,7 @@ class NonFiniteError(FloatingPointError):
 def num_steps(config: TrainConfig, num_rows: int) -> int:
     """Optimizer steps of a whole run."""
     steps_per_epoch = -(-num_rows // config.global_batch_size)
-    steps = math.ceil(config.epochs * steps_per_epoch)
+    steps = max(1, round(config.epochs * steps_per_epoch))
     return min(steps, config.max_steps or steps)
 
 
@@ -179,7 +179,7 @@ class _Run:
             broken += [data.ids[row] for row in rows[~finite_B]]
         loss = float(self.accelerator.reduce(local, reduction="sum"))
         if not math.isfinite(loss):
-            self.stop("loss", sorted(gather_object(broken)))
+            self.stop("loss", sorted(set(gather_object(broken))))
         return loss
 
     def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
@@ -189,12 +189,10 @@ class _Run:
         targets = torch.from_numpy(self.task.train.targets[rows]).to(device)
         return self.loss(self.model(**batch).logits, targets)
 
-    def clip(self, step: Step) -> float | None:
-        """Clip the gradient; returns its norm before, None when clipping is off."""
-        if not self.config.max_grad_norm:
-            return None
-        parameters = self.model.parameters()
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+    def clip(self, step: Step) -> float:
+        """Clip the gradient; returns its norm before."""
+        limit = self.config.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         if not math.isfinite(norm):
             self.stop("gradient", [self.task.train.ids[row] for row in step.rows])
         return norm

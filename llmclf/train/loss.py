@@ -71,7 +71,7 @@ class Loss:
 def balanced_weights(targets: np.ndarray, num_labels: int) -> np.ndarray:
     """Weight per label, float32 (C,): ``N / (C * count)``; multilabel: negatives / positives.
 
-    A label without a training row gets weight 1.
+    A label without a training row gets weight 1, and so does one that every row has.
     """
     if targets.ndim == 2:
         count_C = targets.sum(0)
@@ -79,4 +79,4 @@ def balanced_weights(targets: np.ndarray, num_labels: int) -> np.ndarray:
     else:
         count_C = np.bincount(targets, minlength=num_labels)
         weight_C = len(targets) / (num_labels * np.maximum(count_C, 1))
-    return np.where(count_C > 0, weight_C, 1.0).astype(np.float32)
+    return np.where((count_C > 0) & (weight_C > 0), weight_C, 1.0).astype(np.float32)

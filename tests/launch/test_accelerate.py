@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.processes import accelerate_launch, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FILES = sorted((REPOSITORY / "launch" / "accelerate").glob("*.yaml"))
@@ -38,20 +37,8 @@ accelerator.end_training()  # without it gloo's threads abort the process now an
 """
 
 
-def launch(file: str, script: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--config_file", f"launch/accelerate/{file}", *options, str(script)],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def launch(file: str, *arguments: str) -> str:
+    return accelerate_launch("--config_file", f"launch/accelerate/{file}", *arguments)
 
 
 @pytest.fixture
@@ -69,10 +56,13 @@ def test_holds_strategy_only_and_says_how_to_use_it(path: Path) -> None:
 
 
 def test_single_is_one_process(script: Path) -> None:
-    assert launch("single.yaml", script) == "ranks [0] no\n"
+    assert launch("single.yaml", str(script)) == "ranks [0] no\n"
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_ddp_starts_real_ranks_on_the_cpu(script: Path, count: int) -> None:
-    printed = launch("ddp.yaml", script, "--num_processes", str(count))
+    port = str(free_port())
+    printed = launch(
+        "ddp.yaml", "--num_processes", str(count), "--main_process_port", port, str(script)
+    )
     assert printed == f"ranks {list(range(count))} no\n"

@@ -1,0 +1,138 @@
+"""Real processes for tests: recipes with one rank or several, to be run, killed and resumed.
+
+They are forked from a server that has imported llmclf already, so each starts at once instead of
+after the seconds that importing takes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CHILD = Path(__file__).with_name("child.py")
+SECONDS = 120  # for any one run
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["llmclf.experiment"])
+
+
+class Ranks:
+    """The processes of one run of a recipe."""
+
+    def __init__(self, processes: list[ForkServerProcess], log: Path) -> None:
+        self.processes = processes
+        self.log = log
+
+    def wait(self) -> int:
+        """The exit code of the first rank; the others are stopped if they outlive it."""
+        self.processes[0].join(SECONDS)
+        for process in self.processes[1:]:
+            process.join(10)
+        code = self.processes[0].exitcode
+        alive = self.kill()
+        assert code is not None, f"rank 0 hangs: {self.text()}"
+        assert code or not alive, f"another rank hangs: {self.text()}"
+        return code
+
+    def kill(self) -> bool:
+        """SIGKILL to all that are alive; returns whether any was."""
+        alive = [process for process in self.processes if process.is_alive()]
+        for process in alive:
+            process.kill()
+        for process in alive:
+            process.join()
+        return bool(alive)
+
+    def text(self) -> str:
+        """What they printed."""
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+
+def start(
+    log: Path,
+    recipe: str,
+    *options: str,
+    ranks: int = 1,
+    environment: dict[str, str] | None = None,
+    kill_at: int = 0,
+) -> Ranks:
+    """Start a recipe (or any script) as ``ranks`` processes joined by gloo.
+
+    ``kill_at``: SIGKILL rank 0 before its so-many-th change on the disk (see child.py).
+    """
+    argv = [str(REPOSITORY / recipe), *options]
+    port = free_port()
+    processes = []
+    for rank in range(ranks):
+        request = {
+            "argv": argv,
+            "environment": (environment or {}) | rank_environment(rank, ranks, port),
+            "log": str(log),
+            "kill_at": kill_at if rank == 0 else 0,
+        }
+        process = _context.Process(
+            target=runpy.run_path, args=(str(CHILD), {"request": request}), daemon=True
+        )
+        process.start()
+        processes.append(process)
+    return Ranks(processes, log)
+
+
+def run(log: Path, recipe: str, *options: str, ranks: int = 1) -> str:
+    """Run a recipe to its end, which must be a good one; returns what it printed."""
+    started = start(log, recipe, *options, ranks=ranks)
+    code = started.wait()
+    assert code == 0, f"exit code {code}: {started.text()[-3000:]}"
+    return started.text()
+
+
+def accelerate_launch(*arguments: str) -> str:
+    """``accelerate launch ARGUMENTS`` in the repository, which must end well; returns stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=2 * SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def wait_until(path: Path, text: str, ranks: Ranks) -> None:
+    """Return once ``text`` stands in the file ``path``, or the run has ended."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and ranks.processes[0].is_alive():
+        if path.exists() and text in path.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.002)
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun and accelerate tell a rank; nothing to a process that is alone."""
+    if ranks == 1:
+        return {}
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,105 @@
+"""What is in force is what was launched, or there is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+
+from llmclf.config import ConfigError
+from llmclf.train.config import TrainConfig
+from llmclf.train.engine import in_force, resolve_precision, start_engine
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+class Launched:
+    """As much of an Accelerator as ``in_force`` looks at, for more ranks than a test can start."""
+
+    distributed_type = DistributedType.MULTI_GPU
+
+    def __init__(self, num_processes: int) -> None:
+        self.num_processes = num_processes
+        self.mixed_precision = "bf16"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_of_the_settings_is_in_force(precision: Any) -> None:
+    """Twice in one process, as a comparison does it."""
+    for wanted in (precision, {"fp32": "bf16", "bf16": "fp32"}[precision]):
+        config = TrainConfig(precision=wanted)
+        assert in_force(start_engine(config), config).precision == wanted
+
+
+def test_the_launchers_precision_does_not_override_the_recipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    config = TrainConfig(precision="fp32")
+    assert in_force(start_engine(config), config).precision == "fp32"
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="reads /proc/cpuinfo")
+def test_auto_takes_what_the_device_has_instructions_for() -> None:
+    if torch.cuda.is_available():
+        capable = torch.cuda.get_device_capability() >= (8, 0)
+    else:
+        flags = set(CPUINFO.read_text().split())
+        capable = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    assert resolve_precision("auto") == ("bf16" if capable else "fp32")
+
+
+@pytest.mark.parametrize("has", [{"avx512_f": True, "avx512_bw": True}, {"avx2": True}])
+def test_auto_does_not_take_an_emulation(
+    has: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Skylake and Cascade Lake: oneDNN accepts bf16 there, and is slower than in fp32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert resolve_precision("auto") == "fp32"
+
+
+def test_one_process_is_single() -> None:
+    config = TrainConfig(global_batch_size=32, micro_batch_size=5, precision="fp32")
+    assert in_force(start_engine(config), config).to_json() == {
+        "world_size": 1,
+        "strategy": "single",
+        "precision": "fp32",
+        "micro_batch_size": 5,
+        "accumulation": 7,
+        "global_batch_size": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranks", "global_batch", "micro_batch", "expected"),
+    [
+        (1, 32, None, (32, 1)),
+        (4, 32, None, (8, 1)),
+        (4, 32, 8, (8, 1)),
+        (4, 32, 3, (3, 3)),
+        (4, 32, 100, (8, 1)),  # never more than a rank's share
+        (3, 32, None, (11, 1)),
+        (3, 32, 4, (4, 3)),
+        (8, 4, None, (1, 1)),  # fewer rows than ranks: some have none
+    ],
+)
+def test_accumulation_follows_from_the_launch(
+    ranks: int, global_batch: int, micro_batch: int | None, expected: tuple[int, int]
+) -> None:
+    config = TrainConfig(global_batch_size=global_batch, micro_batch_size=micro_batch)
+    found = in_force(Launched(ranks), config)  # type: ignore[arg-type]
+    assert (found.micro_batch_size, found.accumulation) == expected
+    assert found.global_batch_size == global_batch
+    assert (found.world_size, found.strategy) == (ranks, "ddp")
+
+
+def test_a_launch_that_did_not_come_about_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rank number: accelerate runs one process and says nothing."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = r"WORLD_SIZE=2, but accelerate runs 1 process.*ddp\.yaml"
+    with pytest.raises(ConfigError, match=message):
+        start_engine(TrainConfig(precision="fp32"))

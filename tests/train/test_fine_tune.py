@@ -1,0 +1,99 @@
+"""What surrounds the loop: the plan before it, the refusals, and the round trip after it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from transformers import XLNetConfig
+
+from llmclf.config import ConfigError
+from llmclf.data.corpus import Splits
+from llmclf.model.build import ModelConfig
+from llmclf.train import fine_tune
+from llmclf.train.config import TrainConfig
+from llmclf.train.fine_tune import FineTune
+
+
+def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> FineTune:
+    """``kwargs``: of ``prepare`` itself, or of TrainConfig."""
+    own = {name: kwargs.pop(name) for name in ("weights", "max_length") if name in kwargs}
+    return fine_tune.prepare(
+        splits,
+        model_config=ModelConfig(checkpoint=str(checkpoint)),
+        config=TrainConfig(precision="fp32", **kwargs),
+        seed=0,
+        **({"max_length": None} | own),
+    )
+
+
+def test_plan_says_what_will_happen(splits: Splits, bert: Path) -> None:
+    prepared = prepare(splits, bert, epochs=2, global_batch_size=20, micro_batch_size=6)
+    plan = prepared.plan()
+    assert {key: plan[key] for key in ("steps", "accumulation", "micro_batch_size")} == {
+        "steps": 22,  # 217 rows are 11 steps
+        "accumulation": 4,
+        "micro_batch_size": 6,
+    }
+    assert plan["max_length"] == 32
+    assert plan["train_tokens_per_epoch"] == prepared.task.train.lengths.sum()
+    assert 0 < plan["padding_share"] < 0.1
+    assert plan["total_parameters"] == sum(p.numel() for p in prepared.model.parameters())
+
+
+def test_a_dry_run_plans_the_same_without_weights(splits: Splits, bert: Path) -> None:
+    dry = prepare(splits, bert, weights=False)
+    assert dry.plan() == prepare(splits, bert).plan()
+    assert {p.device.type for p in dry.model.parameters()} == {"meta"}
+
+
+def test_truncation_is_counted_for_each_split(splits: Splits, bert: Path) -> None:
+    prepared = prepare(splits, bert, max_length=12)
+    for name, split in splits.named():
+        words = np.array([len(text.split()) + 2 for text in split.texts])
+        assert prepared.truncated()[name] == {
+            "rows": (words > 12).sum(),
+            "share": pytest.approx((words > 12).mean()),
+            "tokens_lost": (words - 12)[words > 12].sum(),
+        }
+
+
+def test_gradient_checkpointing_where_there_is_none_is_refused(
+    splits: Splits, bert: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "xlnet"
+    shutil.copytree(bert, checkpoint)
+    XLNetConfig(d_model=8, n_layer=1, n_head=2, d_inner=8).save_pretrained(checkpoint)
+    with pytest.raises(ConfigError, match=r"train\.gradient_checkpointing: xlnet does not support"):
+        prepare(splits, checkpoint, gradient_checkpointing=True)
+
+
+def test_a_model_that_changes_when_saved_is_not_passed_on(
+    splits: Splits, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = fine_tune.save_model
+
+    def lose_the_head(model: Any, tokenizer: Any, folder: Path, **kwargs: Any) -> None:
+        save(model, tokenizer, folder, **kwargs)
+        weights = load_file(folder / "model.safetensors")
+        weights["classifier.weight"] *= 0
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(fine_tune, "save_model", lose_the_head)
+    with pytest.raises(RuntimeError, match="the saved model differs"):
+        prepare(splits, bert, max_steps=2).run(tmp_path, Console(quiet=True))
+
+
+def test_label_names_are_in_the_model_folder(splits: Splits, bert: Path, tmp_path: Path) -> None:
+    prepare(splits, bert, max_steps=1).run(tmp_path, Console(quiet=True))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["id2label"] == {str(i): name for i, name in enumerate(splits.labels)}
+    assert config["problem_type"] == "single_label_classification"
+    tokenizer = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 32
