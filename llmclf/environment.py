@@ -26,8 +26,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Versions, git commit of the working directory, and hardware; nothing that names a user or
-    holds a secret."""
+    """Versions, git commit and hardware; nothing that names a user or holds a secret."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -43,11 +42,13 @@ def describe() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, with ``-dirty`` behind it where files differ; None
-    outside git."""
+    """The commit of this code, with ``-dirty`` behind it where files differ; None outside git."""
+    here = Path(__file__).parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

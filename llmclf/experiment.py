@@ -74,14 +74,9 @@ def validate(experiment: Experiment) -> None:
         problems.append(f"name={experiment.name!r}: allowed are letters, digits, '-', '_' and '.'.")
     if experiment.method == "fine_tune":
         problems += experiment.train.problems()
-        model, train = experiment.model, experiment.train
+        model = experiment.model
         if model.save == "adapter" and model.tune != "lora":
             problems.append(f"model.save='adapter' needs model.tune='lora' (got {model.tune!r}).")
-        if train.layer_decay < 1 and model.tune in ("head", "lora"):
-            problems.append(
-                f"train.layer_decay={train.layer_decay} needs model.tune='full' or 'last_n' "
-                f"(got {model.tune!r})."
-            )
         if experiment.data.validation is None and experiment.data.validation_fraction == 0:
             problems.append(
                 "data.validation_fraction=0: fine-tuning chooses its weights by validation rows. "

@@ -21,7 +21,12 @@ def experiment() -> Experiment:
         name="bert-base",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-base-uncased"),
-        train=TrainConfig(learning_rate=5e-5, global_batch_size=16, epochs=4),
+        train=TrainConfig(
+            learning_rate=1e-4,  # of the head; each block below learns a tenth less
+            layer_decay=0.9,
+            global_batch_size=16,
+            epochs=4,
+        ),
     )
 
 

@@ -6,7 +6,9 @@ On one device, or on every GPU of the machine:
     accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bigbird.py
 
 Its block-sparse attention needs batches of more than 704 tokens, so short texts are padded to
-that. With --data.max-length 704 or less it uses full attention, without that padding.
+that. With --data.max-length 704 or less it uses full attention, without that padding, and only
+then does transformers.pipeline give the same probabilities: at its first short text it leaves
+block-sparse attention for good.
 """
 
 from llmclf.data.corpus import DataConfig

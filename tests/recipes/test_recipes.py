@@ -146,7 +146,7 @@ BERT = ROOT / "recipes" / "bert_base.py"
         (["--data.fold", "1"], "give both or neither"),
         (["--data.fold", "7", "--data.folds", "5"], "allowed are 0 to 4"),
         (["--model.save", "adapter"], "needs model.tune='lora' (got 'full')"),
-        (["--model.tune", "head", "--train.layer-decay", "0.9"], "train.layer_decay=0.9 needs"),
+        (["--train.loss", "focal", "--train.label-smoothing", "0.1"], "has no meaning with"),
         (["--data.validation-fraction", "0"], "data.validation_fraction=0"),
         (["--name", "../up"], "name='../up': allowed are letters"),
         (["--baseline.classifier", "majority"], "does not read the settings of 'baseline'"),
