@@ -35,7 +35,7 @@ install: .venv/.installed
 
 demo: install
 	$(BIN)/python recipes/demo.py
-	@echo "Run folders and report: $(CURDIR)/runs"
+	@echo "The report: $(CURDIR)/runs/demo/comparison.md, the run folders beside it."
 
 test: install
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
@@ -56,7 +56,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 bench: install
-	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in bench/*_vs_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
