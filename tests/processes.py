@@ -35,7 +35,7 @@ class Ranks:
         """The exit code of the first rank; the others are stopped if they outlive it."""
         self.processes[0].join(SECONDS)
         for process in self.processes[1:]:
-            process.join(10)
+            process.join(30)
         code = self.processes[0].exitcode
         alive = self.kill()
         assert code is not None, f"rank 0 hangs: {self.text()}"

@@ -65,11 +65,13 @@ def kill_at_step(case: Case, folder: Path, step: int) -> None:
     """Kill all ranks once a step stands in metrics.jsonl."""
     ranks = case.start(folder)
     wait_until(folder / "metrics.jsonl", f'{{"step": {step}, "split": "train"', ranks)
-    assert ranks.kill(), f"ended by itself: {ranks.text()[-2000:]}"
+    if not ranks.kill():  # a starved machine: the run was over before this process could look
+        assert ranks.wait() == 0, ranks.text()
+        shutil.rmtree(folder)
 
 
 def kill_at_disk(case: Case, folder: Path, count: int) -> None:
-    """Kill the first rank before one of its writes to the disk, and with it the others."""
+    """Kill the first rank before one of its changes on the disk, and with it the others."""
     ranks = case.start(folder, kill_at=count)
     ranks.processes[0].join(60)
     assert ranks.processes[0].exitcode == -9, f"ended by itself: {ranks.text()[-2000:]}"
@@ -104,9 +106,9 @@ def test_killed_and_resumed_equals_unbroken(case: Case) -> None:
     """Three kills at random steps and three at random writes, one after another in one run."""
     generator = random.Random(case.folder.name)
     folder = case.folder / "broken"
-    for step in sorted(generator.sample(range(1, STEPS - 4), 3)):
+    for step in sorted(generator.sample(range(1, STEPS - 8), 3)):
         kill_at_step(case, folder, step)
-        kill_at_disk(case, folder, generator.randint(9, 30))
+        kill_at_disk(case, folder, generator.randint(5, 60))
         assert not (folder / "results.json").exists()
     last = case.start(folder)
     assert last.wait() == 0, last.text()

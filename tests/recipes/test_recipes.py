@@ -141,8 +141,8 @@ BERT = ROOT / "recipes" / "bert_base.py"
     [
         (["--train.learnig-rate", "1"], "--train.learning-rate"),
         (["--train.learning-rate", "fast"], "could not convert"),
-        (["--train.learning-rate", "-1"], "train.learning_rate=-1.0: must be above 0"),
-        (["--train.epochs", "nan"], "train.epochs=nan: must be above 0"),
+        (["--train.learning-rate", "-1"], "train.learning_rate=-1.0: must be a number above 0"),
+        (["--train.epochs", "nan"], "train.epochs=nan: must be a number above 0"),
         (["--data.fold", "1"], "give both or neither"),
         (["--data.fold", "7", "--data.folds", "5"], "allowed are 0 to 4"),
         (["--model.save", "adapter"], "needs model.tune='lora' (got 'full')"),
