@@ -16,7 +16,7 @@ class TrainConfig:
     epochs: float = 3.0
     """Passes over the training rows; a fraction stops within a pass."""
     max_steps: int | None = None
-    """Stop after this many optimizer steps, whatever ``epochs`` says."""
+    """Stop after this many optimizer steps, unless ``epochs`` ends first."""
     learning_rate: float = 2e-5
     """Peak learning rate of AdamW."""
     global_batch_size: int = 32

@@ -161,7 +161,7 @@ class _Run:
         data, rank = self.task.train, self.accelerator.process_index
         denominator = self.loss.denominator(data.targets[step.rows])
         local = torch.zeros((), device=self.accelerator.device)
-        broken: list[str] = []
+        losses: list[tuple[np.ndarray, torch.Tensor]] = []
         for i, ranks in enumerate(step.micro_batches):
             rows = ranks[rank]
             # A rank without rows still takes part, with weight zero: collectives must pair up.
@@ -175,11 +175,12 @@ class _Run:
                 # DDP averages gradients over the ranks; the loss is a sum over all of them.
                 self.accelerator.backward(part * self.accelerator.num_processes)
             local += part.detach()
-            finite_B = loss_B.detach().isfinite().cpu().numpy()
-            broken += [data.ids[row] for row in rows[~finite_B]]
+            losses.append((rows, loss_B.detach()))
         loss = float(self.accelerator.reduce(local, reduction="sum"))
         if not math.isfinite(loss):
-            self.stop("loss", sorted(set(gather_object(broken))))
+            broken = [rows[~loss_B.isfinite().cpu().numpy()] for rows, loss_B in losses]
+            names = [data.ids[row] for row in np.concatenate(broken)]
+            self.stop("loss", sorted(set(gather_object(names))))
         return loss
 
     def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
