@@ -208,11 +208,7 @@ def prepare(
     Raises ConfigError or DataError before anything is written.
     """
     accelerator = start_engine(config)
-    if len(splits.train) < accelerator.num_processes:
-        raise DataError(
-            f"{len(splits.train)} training rows for {accelerator.num_processes} processes: each "
-            "needs at least one. Launch fewer processes."
-        )
+    check_rows(splits, accelerator.num_processes)
     with accelerator.main_process_first():  # one download, not one for each rank
         tokenizer = load_tokenizer(model_config.checkpoint)
         hf_config = load_config(model_config.checkpoint)
@@ -257,6 +253,15 @@ def prepare(
         family=family,
         model=tuned,
     )
+
+
+def check_rows(splits: Splits, num_processes: int) -> None:
+    """Raise DataError unless each process can get a training row."""
+    if len(splits.train) < num_processes:
+        raise DataError(
+            f"{len(splits.train)} training rows for {num_processes} processes: each "
+            "needs at least one. Launch fewer processes."
+        )
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
