@@ -8,7 +8,6 @@ calls :func:`main`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
@@ -36,7 +35,7 @@ from llmclf.model.build import ModelConfig
 from llmclf.report import comparison
 from llmclf.train import fine_tune
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import stop_engine
+from llmclf.train.engine import orderly_exit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +297,7 @@ def main(
     quieten()
     console = main_console()
     description = sys.modules[recipe.__module__].__doc__
-    with exit_on_user_error(), contextlib.ExitStack() as cleanup:
-        cleanup.callback(stop_engine)
+    with exit_on_user_error(), orderly_exit():
         made = recipe()
         experiments = made if isinstance(made, list) else [made]
         launches = [parse(e, argv, description) for e in experiments]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -70,10 +74,24 @@ def start_engine(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def stop_engine() -> None:
-    """Leave the process group in order; ranks that just exit may abort after their work is done."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+@contextlib.contextmanager
+def orderly_exit() -> Iterator[None]:
+    """Leave the process group when the block ends, however it ends.
+
+    Ranks that just exit may abort, since gloo's threads still run, or hang: whatever still holds
+    the wrapped model by then, such as the frames of an error, takes the group down while it holds
+    the interpreter's lock, for which those threads may be waiting.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if torch.distributed.is_initialized():
+            traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            gc.collect()
+            torch.distributed.destroy_process_group()
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:

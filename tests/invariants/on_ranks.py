@@ -22,7 +22,7 @@ from llmclf.track import MetricsLog
 from llmclf.train import fine_tune
 from llmclf.train.checkpoint import Checkpoints, learned
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import stop_engine
+from llmclf.train.engine import orderly_exit
 from llmclf.train.loop import _Run, plan_epoch
 from llmclf.train.predict import predict_logits
 
@@ -54,7 +54,6 @@ def main(checkpoint: str, corpus: str, folder: str, cases: str) -> None:
         found |= {f"{name}/{key}": value for key, value in gradients(prepared, run)}
     found |= dict(logits(prepared, run, splits))
     np.savez(Path(folder) / f"{rank}.npz", **found)
-    stop_engine()
 
 
 def gradients(prepared: fine_tune.FineTune, run: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -90,4 +89,5 @@ def logits(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with orderly_exit():
+        main(*sys.argv[1:])
