@@ -75,6 +75,22 @@ def start_engine(config: TrainConfig) -> Accelerator:
 
 
 @contextlib.contextmanager
+def main_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """Run the block on the main process, then on the others: one download, not one for each rank.
+
+    accelerate's own leaves the others waiting when the main process finds a mistake; these find
+    the same.
+    """
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+    try:
+        yield
+    finally:
+        if accelerator.is_main_process:
+            accelerator.wait_for_everyone()
+
+
+@contextlib.contextmanager
 def orderly_exit() -> Iterator[None]:
     """Leave the process group when the block ends, however it ends.
 

@@ -33,7 +33,7 @@ from llmclf.model.tune import count_parameters, save_model, tune
 from llmclf.track import MetricsLog
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import InForce, in_force, start_engine
+from llmclf.train.engine import InForce, in_force, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.predict import predict_logits, to_predictions
 
@@ -209,7 +209,7 @@ def prepare(
     """
     accelerator = start_engine(config)
     check_rows(splits, accelerator.num_processes)
-    with accelerator.main_process_first():  # one download, not one for each rank
+    with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
         hf_config = load_config(model_config.checkpoint)
         family = family_of(hf_config)

@@ -109,8 +109,12 @@ def data_files(folder: Path, rows: int) -> tuple[str, ...]:
     return tuple(options)
 
 
-def test_a_loss_that_is_not_a_number_stops_all_ranks(tmp_path: Path) -> None:
-    """The row is on one rank; the other must not wait for it, and nothing more is written."""
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_loss_that_is_not_a_number_stops_all_ranks(tmp_path: Path, attempt: int) -> None:
+    """The row is on one rank; the other must not wait for it, and nothing more is written.
+
+    Repeated, since ranks that leave the process group in disorder hang only now and then.
+    """
     data = data_files(tmp_path, 120)
     with (tmp_path / "source.csv").open("a", encoding="utf-8") as file:
         file.write(f"balan komos {POISON} mipit,good\n")
@@ -133,6 +137,22 @@ def test_fewer_training_rows_than_ranks_are_refused(bert: Path, tmp_path: Path) 
     assert run.wait() == 2
     text = " ".join(run.text().split())
     assert "3 training rows for 4 processes: each needs at least one." in text
+    assert not output.exists()
+
+
+def test_a_users_mistake_is_one_message_from_all_ranks(
+    bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """One that only the model's configuration shows, which the first rank reads first."""
+    output = tmp_path / "run"
+    options = ("--model.checkpoint", str(bert), "--data.source", str(corpus))
+    options += ("--data.max-length", "999", "--output-dir", str(output))
+    run = start(tmp_path / "log", RECIPE, *options, ranks=2)
+    assert run.wait() == 2
+    assert [process.exitcode for process in run.processes] == [2, 2]
+    assert run.text().count("error: ") == 1
+    assert "data.max_length=999: the model takes at most 32 tokens" in run.text()
+    assert "Traceback" not in run.text()
     assert not output.exists()
 
 

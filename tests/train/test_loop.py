@@ -75,7 +75,7 @@ def same_bits(model: nn.Module, file: Path) -> bool:
         ("full", {"epochs": 8}),
         ("full", {"epochs": 8, "precision": "bf16", "loss": "focal", "schedule": "cosine"}),
         ("full", {"epochs": 8, "micro_batch_size": 5, "gradient_checkpointing": True}),
-        ("lora", {"epochs": 12, "gradient_checkpointing": True, "best_by": "nll"}),
+        ("lora", {"epochs": 24, "gradient_checkpointing": True, "best_by": "nll"}),
     ],
 )
 def test_learns_what_can_be_learnt(
