@@ -49,10 +49,14 @@ class NonFiniteError(FloatingPointError):
     """The loss or its gradient is not a finite number; the weights have not been touched by it."""
 
 
+def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:
+    """Optimizer steps of one pass over the training rows."""
+    return -(-num_rows // config.global_batch_size)
+
+
 def num_steps(config: TrainConfig, num_rows: int) -> int:
     """Optimizer steps of a whole run."""
-    steps_per_epoch = -(-num_rows // config.global_batch_size)
-    steps = max(1, round(config.epochs * steps_per_epoch))
+    steps = max(1, round(config.epochs * steps_per_epoch(config, num_rows)))
     return min(steps, config.max_steps or steps)
 
 
@@ -83,35 +87,28 @@ def train(
     return run.state
 
 
+@dataclass
 class _Run:
     """The objects of one training run, and the steps of the loop over them."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        config: TrainConfig,
-        family: Family,
-        accelerator: Accelerator,
-        in_force: InForce,
-        checkpoints: Checkpoints,
-        metrics: MetricsLog,
-        seed: int,
-    ) -> None:
-        self.task, self.config, self.in_force = task, config, in_force
-        self.accelerator, self.checkpoints, self.metrics, self.seed = (
-            accelerator,
-            checkpoints,
-            metrics,
-            seed,
-        )
-        self.bare = model
-        self.loss = Loss(config, task.train.targets, len(task.labels))
-        self.optimizer = build_optimizer(model, config, family)
-        self.model, self.prepared_optimizer = accelerator.prepare(model, self.optimizer)
-        self.state = checkpoints.resume(model, self.optimizer)
-        metrics.restart(last_step=self.state.step)
-        self.steps_per_epoch = -(-len(task.train) // config.global_batch_size)
+    bare: nn.Module
+    """The model as it was given; ``model`` is what accelerate made of it."""
+    task: Task
+    config: TrainConfig
+    family: Family
+    accelerator: Accelerator
+    in_force: InForce
+    checkpoints: Checkpoints
+    metrics: MetricsLog
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.loss = Loss(self.config, self.task.train.targets, len(self.task.labels))
+        self.optimizer = build_optimizer(self.bare, self.config, self.family)
+        self.model, self.prepared_optimizer = self.accelerator.prepare(self.bare, self.optimizer)
+        self.state = self.checkpoints.resume(self.bare, self.optimizer)
+        self.metrics.restart(last_step=self.state.step)
+        self.steps_per_epoch = steps_per_epoch(self.config, len(self.task.train))
         self.train_loss = float("nan")
 
     def epoch(self, total: int, progress: TrainingProgress) -> None:
