@@ -98,6 +98,8 @@ class Collator:
     tokenizer: PreTrainedTokenizerBase
     pad_to_multiple_of: int = 1
     min_length: int = 1
+    device: torch.device | str = "cpu"
+    """Where the batch is put."""
 
     def __call__(self, data: Encoded, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each int64 (B, T)."""
@@ -110,12 +112,15 @@ class Collator:
         mask_BT = (position_BT >= 0) & (position_BT < lengths_B[:, None])
         source_BT = np.where(mask_BT, starts_B[:, None] + position_BT, 0)
 
+        def tensor(values_BT: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values_BT.astype(np.int64)).to(self.device)
+
         def pad(values: np.ndarray, padding: int) -> torch.Tensor:
-            return torch.from_numpy(np.where(mask_BT, values[source_BT], padding).astype(np.int64))
+            return tensor(np.where(mask_BT, values[source_BT], padding))
 
         batch = {
             "input_ids": pad(data.input_ids, self.tokenizer.pad_token_id),
-            "attention_mask": torch.from_numpy(mask_BT.astype(np.int64)),
+            "attention_mask": tensor(mask_BT),
         }
         if data.token_type_ids is not None:
             padding = self.tokenizer.pad_token_type_id

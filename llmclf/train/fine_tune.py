@@ -133,10 +133,7 @@ class FineTune:
         logits."""
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         rows = np.arange(min(ROUND_TRIP_ROWS, len(self.task.validation)))
-        batch = {
-            k: v.to(self.accelerator.device)
-            for k, v in self.task.collate(self.task.validation, rows).items()
-        }
+        batch = self.task.collate(self.task.validation, rows)
         model.eval()
         with torch.inference_mode():
             before = model(**batch).logits
@@ -232,7 +229,12 @@ def prepare(
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(tuned)
     multiple, shortest = padding_multiple_and_minimum(model.config, length)
-    collate = Collator(tokenizer=tokenizer, pad_to_multiple_of=multiple, min_length=shortest)
+    collate = Collator(
+        tokenizer=tokenizer,
+        pad_to_multiple_of=multiple,
+        min_length=shortest,
+        device=accelerator.device,
+    )
     task = Task(
         train=encode(splits.train, tokenizer, length),
         validation=encode(splits.validation, tokenizer, length),

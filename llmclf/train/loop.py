@@ -182,9 +182,8 @@ class _Run:
 
     def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
         """Loss of each of the rows, (B,)."""
-        device = self.accelerator.device
-        batch = {k: v.to(device) for k, v in self.task.collate(self.task.train, rows).items()}
-        targets = torch.from_numpy(self.task.train.targets[rows]).to(device)
+        batch = self.task.collate(self.task.train, rows)
+        targets = torch.from_numpy(self.task.train.targets[rows]).to(self.accelerator.device)
         return self.loss(self.model(**batch).logits, targets)
 
     def clip(self, step: Step) -> float:

@@ -45,8 +45,7 @@ def predict_logits(
     with torch.inference_mode():
         for i in range(num_passes):
             rows = batches[i] if i < len(batches) else np.zeros(1, np.int64)
-            batch = {k: v.to(accelerator.device) for k, v in collate(data, rows).items()}
-            logits_BC = model(**batch).logits.float().cpu().numpy()
+            logits_BC = model(**collate(data, rows)).logits.float().cpu().numpy()
             if i < len(batches):
                 parts.append((rows, logits_BC))
     if world_size > 1:
