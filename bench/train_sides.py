@@ -133,7 +133,7 @@ def train_ours(prepared: FineTune, metrics: HandOver) -> State:
         metrics=metrics,
         console=Console(quiet=True),
         seed=prepared.seed,
-    )
+    )[0]
 
 
 def prepare_ours(

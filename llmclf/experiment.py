@@ -72,10 +72,7 @@ def validate(experiment: Experiment) -> None:
     if not experiment.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         problems.append(f"name={experiment.name!r}: allowed are letters, digits, '-', '_' and '.'.")
     if experiment.method == "fine_tune":
-        problems += experiment.train.problems()
-        model = experiment.model
-        if model.save == "adapter" and model.tune != "lora":
-            problems.append(f"model.save='adapter' needs model.tune='lora' (got {model.tune!r}).")
+        problems += experiment.train.problems() + experiment.model.problems()
         if experiment.data.validation is None and experiment.data.validation_fraction == 0:
             problems.append(
                 "data.validation_fraction=0: fine-tuning chooses its weights by validation rows. "
@@ -199,7 +196,7 @@ def fit_baseline(config: BaselineConfig, splits: Splits, seed: int) -> baselines
 def method_name(experiment: Experiment) -> str:
     """``method`` of results.json."""
     if experiment.method == "fine_tune":
-        return experiment.model.tune
+        return experiment.model.method
     return "majority" if experiment.baseline.classifier == "majority" else "classical"
 
 

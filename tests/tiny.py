@@ -75,7 +75,7 @@ def make_poisoned_bert(folder: Path) -> Path:
 
 
 def make_llama(folder: Path) -> Path:
-    """A random Llama of two blocks, 32 wide, with its tokenizer, as a checkpoint folder."""
+    """A random Llama of two blocks, 64 wide, with its tokenizer, as a checkpoint folder."""
     vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -91,11 +91,11 @@ def make_llama(folder: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        intermediate_size=64,
+        intermediate_size=128,
         max_position_embeddings=32,
         initializer_range=0.1,
         pad_token_id=vocabulary["<pad>"],

@@ -6,8 +6,9 @@ Everything goes through transformers' Auto classes; what an architecture forces 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf import embedded
 from llmclf.config import ConfigError
 from llmclf.model.family import Family, context_length, family_of, within
+from llmclf.model.quantize import Quantize, check_quantized, keep_layout, quantization_config
+from llmclf.model.quantize import problems as quantize_problems
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +56,14 @@ class ModelConfig:
     """Dropout on the input of the LoRA branch."""
     lora_variant: Literal["lora", "rslora", "dora"] = "lora"
     """Plain LoRA, rank-stabilised (Kalajdzievski 2023) or weight-decomposed (Liu et al. 2024)."""
+    quantize: Quantize = "none"
+    """Hold the frozen weights of the backbone in 8 bits (LLM.int8) or 4 (nf4), for tune=head and
+    lora."""
     dropout: float | None = None
     """Set every dropout probability of the network to this; None keeps the checkpoint's own."""
     save: Literal["merged", "adapter"] = "merged"
-    """How LoRA is saved: merged into the weights, or base weights with the adapter beside them."""
+    """How the result is saved: as plain float weights, LoRA merged into them and quantised ones
+    de-quantised; or as the base weights (quantised, if they were) with the adapter beside them."""
 
     def __post_init__(self) -> None:
         if not self.checkpoint:
@@ -68,6 +76,19 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"model.{name}={value}: must be at least 0 and below 1.")
+
+    def problems(self) -> list[str]:
+        """Combinations that cannot work."""
+        found = quantize_problems(self.quantize, self.tune)
+        if self.save == "adapter" and self.tune != "lora":
+            found.append(f"model.save='adapter' needs model.tune='lora' (got {self.tune!r}).")
+        return found
+
+    @property
+    def method(self) -> str:
+        """``method`` of results.json."""
+        qlora = {"int8": "qlora8", "nf4": "qlora4"}
+        return qlora.get(self.quantize, "lora") if self.tune == "lora" else self.tune
 
 
 def locate(checkpoint: str) -> str:
@@ -146,13 +167,14 @@ def build_model(
     multilabel: bool,
     pad_token_id: int,
     max_length: int,
+    dtype: torch.dtype = torch.float32,
     weights: bool = True,
 ) -> PreTrainedModel:
-    """Load the backbone and put a classification head on it, in fp32 and with the label names in
-    its config.
+    """Load the backbone and put a classification head on it, in fp32 (what is quantised aside) and
+    with the label names in its config.
 
-    ``weights=False`` gives the same model on the meta device: names and shapes, no memory and no
-    download of weights.
+    ``dtype``: what 4-bit weights are computed in. ``weights=False`` gives the same model in fp32 on
+    the meta device: names and shapes, no memory and no download of weights.
 
     The head is random (seed before calling) unless the checkpoint is a classifier of exactly these
     labels; then its rows are brought into our order. Raises ConfigError when the checkpoint lacks
@@ -163,13 +185,19 @@ def build_model(
     trained = [name for _, name in sorted((model_config.id2label or {}).items())]
     prepare_config(model_config, config, labels, multilabel, pad_token_id, max_length)
     if not weights:
-        with torch.device("meta"):
+        with undivided(), torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(model_config)
+    if getattr(model_config, "quantization_config", None) is not None:
+        raise ConfigError(
+            f"model.checkpoint={config.checkpoint!r} is quantised already, its head perhaps with "
+            "it. Give the checkpoint it was made from, and --model.quantize int8 or nf4."
+        )
     model, report = _from_pretrained(
         AutoModelForSequenceClassification,
         config.checkpoint,
         config=model_config,
         dtype=torch.float32,
+        quantization_config=quantization_config(config.quantize, family, dtype),
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
@@ -178,6 +206,8 @@ def build_model(
             f"model.checkpoint={config.checkpoint!r} holds an adapter. Give a merged model: "
             "save it with --model.save merged."
         )
+    check_quantized(model, config.quantize)
+    keep_layout(model)
     absent = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
     lost = [name for name in absent if not within(name, family.head + family.unused)]
     if lost:
@@ -188,8 +218,34 @@ def build_model(
         )
     name, layer = output_layer(model, family)
     if f"{name}.weight" not in report["missing_keys"]:
-        _align_head(model, layer, trained, labels)
+        with whole(layer.parameters()):
+            _align_head(model, layer, trained, labels)
     return model
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Load whole models in this block, also where the launch asks for ZeRO-3: transformers then
+    divides each one over the ranks as it is made."""
+    kept = hf_deepspeed._hf_deepspeed_config_weak_ref
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        hf_deepspeed._hf_deepspeed_config_weak_ref = kept
+
+
+@contextlib.contextmanager
+def whole(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Make parameters that ZeRO-3 has divided whole on every rank; changes are those of rank 0."""
+    divided = [p for p in parameters if hasattr(p, "ds_id")]
+    if not divided:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(divided, modifier_rank=0):
+        yield
 
 
 def prepare_config(

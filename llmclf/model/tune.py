@@ -75,7 +75,8 @@ def lora_config(model: PreTrainedModel, config: ModelConfig, family: Family) -> 
         use_dora=config.lora_variant == "dora",
         target_modules=rf"{re.escape(family.layers)}\.\d+\.(?:.*\.)?(?:{targets})",
         modules_to_save=list(family.head),
-        fan_in_fan_out=model.config.model_type == "gpt2",  # its Conv1D stores the transposed matrix
+        # GPT-2's Conv1D stores the transposed matrix; quantised, it is an ordinary linear layer.
+        fan_in_fan_out=model.config.model_type == "gpt2" and config.quantize == "none",
     )
 
 

@@ -2,7 +2,7 @@
 
 ``checkpoints/step-000120/`` holds what learns, the optimizer and each rank's random state, as
 safetensors and JSON: nothing is unpickled on resume. ``checkpoints/best-000080/`` holds the best
-weights so far.
+weights so far. Each rank's file holds the parts of the tensors that the rank updates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import nn
 
-from llmclf.config import ConfigError, UserError, dump_json, write_text
+from llmclf.config import UserError, dump_json, write_text
+from llmclf.train.strategy import Native, Zero
 
 MANIFEST = "manifest.json"
+
+Parts = dict[str, tuple[int, torch.Tensor]]
+"""Name -> where the part starts in the flattened tensor, and the part, (elements,)."""
 
 
 @dataclass
@@ -43,99 +49,157 @@ class State:
 
 
 class Checkpoints:
-    """The ``checkpoints`` folder of one run, for the parameters that learn."""
+    """The ``checkpoints`` folder of one run, for the parameters that learn.
+
+    Every rank writes the parts it updates, under names and positions that depend on no strategy: a
+    run goes on under any strategy and with any number of ranks. The folder must be one that all
+    machines share.
+    """
 
     def __init__(self, folder: Path, accelerator: Accelerator) -> None:
         self.folder = folder
         self.accelerator = accelerator
 
-    def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, state: State, strategy: Native | Zero) -> None:
         """Write ``step-N``, then remove what it replaces. All ranks must call this."""
+        fragments = strategy.fragments()
+        weights = {name: (f.start, f.weight) for name, f in fragments.items()}
+        moments = {
+            f"{name}/{key}": (f.start, tensor)
+            for name, f in fragments.items()
+            for key, tensor in f.moments.items()
+        }
         rng = gather_object([_rng_state()])
+        step = self.folder / f"step-{state.step:06d}"
+        self._write(
+            step,
+            strategy,
+            {"weights": weights, "optimizer": moments},
+            {"rng.json": json.dumps(rng), "state.json": dump_json(asdict(state))},
+        )
         if self.accelerator.is_main_process:
-            step = self.folder / f"step-{state.step:06d}"
-            _write_folder(
-                step,
-                {
-                    "weights.safetensors": lambda path: _save_tensors(learned(model), path),
-                    "optimizer.safetensors": lambda p: _save_tensors(_moments(model, optimizer), p),
-                    "rng.json": lambda path: path.write_text(json.dumps(rng)),
-                    "state.json": lambda path: path.write_text(dump_json(asdict(state))),
-                },
-            )
             keep = {step.name, _best_name(state.best_step)}
             for old in self.folder.iterdir():
                 if old.name not in keep:
                     shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
-    def save_best(self, state: State, model: nn.Module) -> None:
-        """Write the weights of the best evaluation so far."""
-        if self.accelerator.is_main_process:
-            files = {"weights.safetensors": lambda path: _save_tensors(learned(model), path)}
-            _write_folder(self.folder / _best_name(state.best_step), files)
-        self.accelerator.wait_for_everyone()
+    def save_best(self, state: State, strategy: Native | Zero) -> None:
+        """Write the weights of the best evaluation so far. All ranks must call this."""
+        fragments = strategy.fragments()
+        weights = {name: (f.start, f.weight) for name, f in fragments.items()}
+        self._write(self.best(state), strategy, {"weights": weights}, {})
 
-    def load_best(self, state: State, model: nn.Module) -> None:
+    def best(self, state: State) -> Path:
+        """The folder of the best weights so far."""
+        return self.folder / _best_name(state.best_step)
+
+    def load_best(self, state: State, strategy: Native | Zero) -> None:
         """Put the best weights into the model."""
-        folder = self.folder / _best_name(state.best_step)
-        _check(folder)
-        _load_learned(model, load_file(folder / "weights.safetensors"))
+        check(self.best(state))
+        self._load_weights(self.best(state), strategy)
+        strategy.written(state.step)
 
-    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    def resume(self, strategy: Native | Zero) -> State:
         """Restore the newest whole checkpoint; a new State when there is none.
 
-        Raises UserError when it is damaged, ConfigError when another number of processes wrote it.
+        With the number of ranks that wrote it, to the same bits; with another, to the same weights
+        and the same rows in the same order, but other dropout. Raises UserError when it is damaged.
         """
         steps = sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
         if not steps:
             return State()
         folder = steps[-1]
-        _check(folder)
+        check(folder)
+        state = State(**json.loads((folder / "state.json").read_text()))
+        self._load_weights(folder, strategy)
+        stored = StoredTensors(folder, "optimizer")
+        for name, fragment in strategy.fragments().items():
+            for key, tensor in fragment.moments.items():
+                tensor.copy_(stored.read(f"{name}/{key}", fragment.start, tensor.numel()))
+        strategy.written(state.step)
         rng = json.loads((folder / "rng.json").read_text())
-        if len(rng) != self.accelerator.num_processes:
-            raise ConfigError(
-                f"{folder}: written by {len(rng)} process(es), resumed by "
-                f"{self.accelerator.num_processes}. Resume with the same number."
-            )
-        _load_learned(model, load_file(folder / "weights.safetensors"))
-        _load_moments(model, optimizer, load_file(folder / "optimizer.safetensors"))
-        _restore_rng(rng[self.accelerator.process_index])
-        return State(**json.loads((folder / "state.json").read_text()))
+        if len(rng) == self.accelerator.num_processes:
+            _restore_rng(rng[self.accelerator.process_index])
+        return state
+
+    def _load_weights(self, folder: Path, strategy: Native | Zero) -> None:
+        stored = StoredTensors(folder, "weights")
+        for name, fragment in strategy.fragments().items():
+            fragment.weight.copy_(stored.read(name, fragment.start, fragment.weight.numel()))
+
+    def _write(
+        self,
+        target: Path,
+        strategy: Native | Zero,
+        parts: Mapping[str, Parts],
+        texts: Mapping[str, str],
+    ) -> None:
+        """Write the ranks' files and a manifest of their sha256 beside the target, then rename: a
+        crash leaves no half folder."""
+        main, rank = self.accelerator.is_main_process, self.accelerator.process_index
+        temporary = target.with_name(f".{target.name}.tmp")
+        if main:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        digests: dict[str, str] = {}
+        if main or strategy.sharded:
+            for name, tensors in parts.items():
+                path = temporary / f"{name}-{rank:05d}.safetensors"
+                _save_parts(tensors, path)
+                digests[path.name] = _sync_and_digest(path)
+        if main:
+            for name, text in texts.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+                digests[name] = _sync_and_digest(temporary / name)
+        gathered = gather_object([digests])
+        if main:
+            manifest = {name: digest for files in gathered for name, digest in files.items()}
+            write_text(temporary / MANIFEST, dump_json(manifest))
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(temporary, target)
+        self.accelerator.wait_for_everyone()
+
+
+class StoredTensors:
+    """The tensors of a checkpoint, whoever wrote which part of them; read range by range."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """``name``: weights or optimizer."""
+        self.folder = folder
+        self._parts: dict[str, list[tuple[int, int, Any]]] = defaultdict(list)
+        for path in sorted(folder.glob(f"{name}-*.safetensors")):
+            file = safe_open(path, framework="pt")
+            starts = json.loads(file.metadata()["starts"])
+            for tensor, start in starts.items():
+                size = file.get_slice(tensor).get_shape()[0]
+                self._parts[tensor].append((start, start + size, file))
+
+    def read(self, name: str, start: int, size: int) -> torch.Tensor:
+        """Elements ``start`` to ``start + size`` of a flattened tensor, fp32 (size,)."""
+        found = torch.empty(size)
+        filled = 0
+        for first, end, file in self._parts[name]:
+            a, b = max(first, start), min(end, start + size)
+            if a < b:
+                found[a - start : b - start] = file.get_slice(name)[a - first : b - first]
+                filled += b - a
+        assert filled == size, f"{self.folder}: {filled} of {size} elements of {name}"
+        return found
+
+
+def load_learned(model: nn.Module, folder: Path) -> None:
+    """Put the weights of a checkpoint into a whole model on one device."""
+    check(folder)
+    stored = StoredTensors(folder, "weights")
+    for name, parameter in learned(model).items():
+        parameter.copy_(stored.read(name, 0, parameter.numel()).view_as(parameter))
 
 
 def learned(model: nn.Module) -> dict[str, torch.Tensor]:
     """The parameters that learn, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _load_learned(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    parameters = learned(model)
-    assert parameters.keys() == tensors.keys(), "the checkpoint is of another model"
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])
-
-
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """AdamW's state by parameter name; torch's own state_dict goes by position."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def _load_moments(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
-) -> None:
-    parameters = dict(model.named_parameters())
-    for key, tensor in tensors.items():
-        name, _, moment = key.rpartition("/")
-        parameter = parameters[name]
-        # AdamW keeps the step count on the CPU unless fused; fused CUDA wants it beside the
-        # parameter.
-        optimizer.state[parameter][moment] = tensor.to(parameter.device)
 
 
 def _rng_state() -> dict[str, Any]:
@@ -162,28 +226,20 @@ def _best_name(step: int) -> str:
     return f"best-{step:06d}"
 
 
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+def _save_parts(parts: Parts, path: Path) -> None:
+    # Through numpy: safetensors' torch front end refuses views of one tensor, which partitions are.
+    tensors = {name: tensor.detach().float().cpu().numpy() for name, (_, tensor) in parts.items()}
+    starts = {name: start for name, (start, _) in parts.items()}
+    save_file(tensors, path, metadata={"starts": json.dumps(starts)})
 
 
-def _write_folder(target: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
-    """Write all files and a manifest of their sha256 beside the target, then rename: a crash leaves
-    no half folder."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    manifest = {}
-    for name, write in files.items():
-        write(temporary / name)
-        with (temporary / name).open("rb+") as file:
-            os.fsync(file.fileno())
-            manifest[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    write_text(temporary / MANIFEST, dump_json(manifest))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
+def _sync_and_digest(path: Path) -> str:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check(folder: Path) -> None:
+def check(folder: Path) -> None:
     """Raise UserError unless every file is as it was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())

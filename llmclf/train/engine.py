@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
 from llmclf.train.config import TrainConfig
 
-STRATEGIES = {
-    DistributedType.NO: "single",
-    DistributedType.MULTI_CPU: "ddp",
-    DistributedType.MULTI_GPU: "ddp",
-}
+Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class InForce:
     """What the engine really does, for environment.json."""
 
     world_size: int
-    strategy: str
-    precision: str
+    strategy: Strategy
+    precision: Literal["fp32", "bf16"]
     micro_batch_size: int
     accumulation: int
     global_batch_size: int
@@ -49,29 +48,167 @@ def start_engine(config: TrainConfig) -> Accelerator:
     """
     # A comparison runs several experiments in one process; each may ask for its own precision.
     AcceleratorState._reset_state()
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    size, strategy = int(os.environ.get("WORLD_SIZE", "1")), asked_strategy()
     on_cpu = not torch.cuda.is_available()
-    # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if on_cpu and asked > 1 else []
+    check_launch(strategy, on_cpu)
+    handlers: list[Any] = []
+    if strategy == "ddp":
+        # The buckets are the gradients, not a copy; no buffer of these models changes in training.
+        handlers.append(
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+        )
+    if on_cpu and size > 1:
+        # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))
     try:
         accelerator = Accelerator(
-            cpu=on_cpu,
+            # With cpu=True accelerate drops the DeepSpeed plugin without a word.
+            cpu=on_cpu and not strategy.startswith("zero"),
             mixed_precision={"fp32": "no", "bf16": "bf16"}[resolve_precision(config.precision)],
             kwargs_handlers=handlers,
         )
     except ValueError as error:  # WORLD_SIZE without RANK or MASTER_ADDR
-        raise ConfigError(f"WORLD_SIZE={asked}, but the launch is incomplete: {error}.") from error
-    if accelerator.num_processes != asked:
+        raise ConfigError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
+    check_in_force(accelerator, size, strategy)
+    if strategy.startswith("zero"):
+        deepspeed_settings(accelerator.state.deepspeed_plugin.deepspeed_config, config)
+    return accelerator
+
+
+def asked_strategy() -> Strategy:
+    """The strategy that ``accelerate launch`` put into the environment.
+
+    Raises ConfigError for one that no file of launch/accelerate/ asks for.
+    """
+    asks = {name for name in ("DEEPSPEED", "FSDP") if _on(f"ACCELERATE_USE_{name}")}
+    if "DEEPSPEED" in asks:
+        if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
+            raise ConfigError(
+                "deepspeed_config_file: a DeepSpeed file of your own would decide batch sizes and "
+                "clipping, which the recipe owns. Use launch/accelerate/zero1.yaml to zero3.yaml."
+            )
+        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+        offload = {
+            os.environ.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE", "none")
+            for what in ("OPTIMIZER", "PARAM")
+        }
+        found = f"zero{stage}" + ("" if offload == {"none"} else "_offload")
+        if found not in ("zero1", "zero2", "zero3", "zero3_offload") or "nvme" in offload:
+            raise ConfigError(
+                f"DeepSpeed stage {stage} with offload to {', '.join(sorted(offload))}: supported "
+                "are the stages 1, 2 and 3, and stage 3 with offload to cpu (launch/accelerate/)."
+            )
+        return found  # type: ignore[return-value]
+    if "FSDP" in asks:
+        version = os.environ.get("FSDP_VERSION", "1")
+        if version != "2":
+            raise ConfigError(
+                f"fsdp_version={version}: supported is 2. Use launch/accelerate/fsdp2.yaml."
+            )
+        return "fsdp2"
+    return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "single"
+
+
+def _on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
+
+
+def check_launch(strategy: Strategy, on_cpu: bool) -> None:
+    """Raise ConfigError for a launch that cannot do what it says, before a process group is
+    joined."""
+    lonely = launched_processes()
+    if lonely is not None and lonely > 1 and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
-            f"launched with WORLD_SIZE={asked}, but accelerate runs {accelerator.num_processes} "
+            f"accelerate launch --num_processes {lonely}: it started a single process, which would "
+            "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
+            f"accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes {lonely} "
+            "RECIPE."
+        )
+    if strategy.startswith("zero"):
+        if on_cpu:
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        if importlib.util.find_spec("deepspeed") is None:
+            raise ConfigError(
+                f"strategy {strategy}: deepspeed is not installed. Install it: "
+                "DS_BUILD_OPS=0 pip install 'llmclf[deepspeed]', or use ddp.yaml or fsdp2.yaml."
+            )
+    if on_cpu and strategy == "fsdp2":
+        raise ConfigError(
+            "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
+            "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
+        )
+
+
+def launched_processes() -> int | None:
+    """``num_processes`` of the ``accelerate launch`` that is our parent, read by accelerate's own
+    parser; None where there is no such parent.
+
+    The environment does not hold it, and a launch for a CPU starts one process whatever it says.
+    """
+    try:
+        words = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return None
+    is_launch = [
+        i
+        for i, word in enumerate(words[:4])
+        if word.endswith("accelerate.commands.launch")
+        or (word == "launch" and i and Path(words[i - 1]).name == "accelerate")
+        or Path(word).name == "accelerate-launch"
+    ]
+    if not is_launch:
+        return None
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    try:
+        arguments, _ = launch_command_parser().parse_known_args(words[is_launch[0] + 1 :])
+        return int(_validate_launch_command(arguments)[0].num_processes)
+    except (SystemExit, ValueError, TypeError):
+        return None
+
+
+def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> None:
+    """Raise ConfigError unless world size and strategy are what the launch asked for."""
+    if accelerator.num_processes != size:
+        raise ConfigError(
+            f"launched with WORLD_SIZE={size}, but accelerate runs {accelerator.num_processes} "
             "process(es). Use launch/accelerate/ddp.yaml: it starts real ranks on GPUs and CPUs."
         )
-    if accelerator.distributed_type not in STRATEGIES:
+    found = strategy_of(accelerator)
+    if found != strategy:
         raise ConfigError(
-            f"strategy {accelerator.distributed_type.value!r} is not supported. Supported: "
-            "single, ddp (launch/accelerate/)."
+            f"launched for strategy {strategy}, but accelerate runs {found}: it dropped the plugin "
+            "(it does so with --cpu or ACCELERATE_USE_CPU). Leave that out: the files in "
+            "launch/accelerate/ start real ranks on GPUs and CPUs."
         )
-    return accelerator
+
+
+def strategy_of(accelerator: Accelerator) -> str:
+    """What accelerate made of the launch, in the names of launch/accelerate/."""
+    kind = accelerator.distributed_type
+    if kind is DistributedType.DEEPSPEED:
+        zero = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        offload = {
+            zero.get(f"offload_{w}", {}).get("device", "none") for w in ("optimizer", "param")
+        }
+        return f"zero{zero['stage']}" + ("" if offload <= {"none", None} else "_offload")
+    if kind is DistributedType.FSDP:
+        return f"fsdp{accelerator.state.fsdp_plugin.fsdp_version}"
+    names = {DistributedType.NO: "single"}
+    return names.get(kind, "ddp" if str(kind.value).startswith("MULTI_") else str(kind.value))
+
+
+def deepspeed_settings(deepspeed_config: dict[str, Any], config: TrainConfig) -> None:
+    """Settings that the recipe owns, and those in which DeepSpeed's own would change results."""
+    deepspeed_config |= {
+        # The loop accumulates: it sets the boundary itself, and scales each part of the loss.
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.max_grad_norm,
+        # Only an identity check is made with it; real micro-batches differ in size.
+        "train_micro_batch_size_per_gpu": 1,
+        # Offloaded states are updated by torch's fused AdamW: the same arithmetic everywhere.
+        "zero_force_ds_cpu_optimizer": False,
+    }
 
 
 @contextlib.contextmanager
@@ -129,8 +266,8 @@ def in_force(accelerator: Accelerator, config: TrainConfig) -> InForce:
     micro_batch_size = min(config.micro_batch_size or per_rank, per_rank)
     return InForce(
         world_size=world_size,
-        strategy=STRATEGIES[accelerator.distributed_type],
-        precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        strategy=strategy_of(accelerator),  # type: ignore[arg-type]
+        precision=resolve_precision(config.precision),
         micro_batch_size=micro_batch_size,
         accumulation=accumulation_steps(config.global_batch_size, micro_batch_size, world_size),
         global_batch_size=config.global_batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
@@ -26,12 +28,20 @@ from llmclf.data.corpus import Splits
 from llmclf.data.encode import Collator, Encoded, encode
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.predictions import Predictions
-from llmclf.model.build import ModelConfig, build_model, load_config, load_tokenizer, max_tokens
+from llmclf.model.build import (
+    ModelConfig,
+    build_model,
+    load_config,
+    load_tokenizer,
+    max_tokens,
+    undivided,
+)
 from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
 from llmclf.model.flops import PEAK_FLOPS, training_flops
+from llmclf.model.quantize import dequantize_into, keep_layout
 from llmclf.model.tune import count_parameters, save_model, tune
 from llmclf.track import MetricsLog
-from llmclf.train.checkpoint import Checkpoints, State
+from llmclf.train.checkpoint import Checkpoints, State, load_learned
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import InForce, in_force, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
@@ -39,6 +49,7 @@ from llmclf.train.predict import predict_logits, to_predictions
 
 ROUND_TRIP_ROWS = 8
 ROUND_TRIP_TOLERANCE = 1e-3  # of the logits' own size: merging an adapter rounds
+ROUND_TRIP_TOLERANCE_LOW = 0.1  # where training computed in bf16 weights or quantised ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +66,13 @@ class FineTune:
     task: Task
     test: Encoded
     family: Family
+    outline: nn.Module
+    """The model without memory, whatever the strategy makes of the real one."""
     model: PreTrainedModel | PeftModel
 
     def plan(self) -> dict[str, Any]:
         """What would happen, for ``--dry-run`` and environment.json."""
-        total, trainable = count_parameters(self.model)
+        total, trainable = count_parameters(self.outline)
         lengths = self.task.train.lengths
         epoch = plan_epoch(
             lengths,
@@ -98,21 +111,23 @@ class FineTune:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
+        checkpoints = Checkpoints(folder / "checkpoints", self.accelerator)
         with PeakMemory() as memory:
-            state = train(
+            state, engine = train(
                 self.model,
                 self.task,
                 self.config,
                 self.family,
                 accelerator=self.accelerator,
                 in_force=self.in_force,
-                checkpoints=Checkpoints(folder / "checkpoints", self.accelerator),
+                checkpoints=checkpoints,
                 metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
                 console=console,
                 seed=self.seed,
             )
             cost = self.train_cost(state)
-            model = self.save(folder / "model")
+            best = checkpoints.best(state)
+            model = self.save(engine, best, folder / "model")
             validation = self.predict(model, self.task.validation)
             started = time.perf_counter()
             test = self.predict(model, self.test)
@@ -128,27 +143,58 @@ class FineTune:
         }
         return validation, test, Cost(**cost)
 
-    def save(self, folder: Path) -> nn.Module:
-        """Save, load again as a stranger would, and refuse to go on unless both give the same
-        logits."""
-        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+    def save(self, engine: nn.Module, best: Path, folder: Path) -> nn.Module:
+        """Save the best weights, load them as a stranger would, and refuse to go on unless they
+        give the logits of the trained model. Returns the model to predict with.
+
+        The saved model is put together in the host memory of the main process, from the base
+        checkpoint and the best weights on the disk: no device ever holds more than in training.
+        """
         rows = np.arange(min(ROUND_TRIP_ROWS, len(self.task.validation)))
         batch = self.task.collate(self.task.validation, rows)
-        model.eval()
+        trained = self.accelerator.unwrap_model(engine, keep_fp32_wrapper=False).eval()
         with torch.inference_mode():
-            before = model(**batch).logits
+            trained_BC = trained(**batch).logits.float()
         if self.accelerator.is_main_process:
-            save_model(
-                model, self.tokenizer, folder, config=self.model_config, max_length=self.max_length
-            )
+            with undivided():
+                save_model(
+                    self.rebuild(best),
+                    self.tokenizer,
+                    folder,
+                    config=self.model_config,
+                    max_length=self.max_length,
+                )
         self.accelerator.wait_for_everyone()
-        loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        with undivided():
+            loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        keep_layout(loaded)
         loaded.to(self.accelerator.device).eval()
         with torch.inference_mode():
-            difference = float((loaded(**batch).logits - before).abs().max())
-        if not difference <= ROUND_TRIP_TOLERANCE * max(1.0, float(before.abs().max())):
+            difference = float((loaded(**batch).logits - trained_BC).abs().max())
+        low = self.in_force.precision == "bf16" and self.in_force.strategy.startswith("zero")
+        low = low or self.model_config.quantize != "none"
+        tolerance = ROUND_TRIP_TOLERANCE_LOW if low else ROUND_TRIP_TOLERANCE
+        if not difference <= tolerance * max(1.0, float(trained_BC.abs().max())):
             raise RuntimeError(f"{folder}: the saved model differs by {difference} in its logits")
         return loaded
+
+    def rebuild(self, best: Path) -> PreTrainedModel | PeftModel:
+        """The trained model, whole and on the CPU, quantised only if it is to be saved so."""
+        config = self.model_config
+        settings = {
+            "labels": self.task.labels,
+            "multilabel": self.task.multilabel,
+            "pad_token_id": self.tokenizer.pad_token_id,
+            "max_length": self.max_length,
+        }
+        plain = dataclasses.replace(config, quantize="none")
+        saved = plain if config.save == "merged" else config
+        model = build_model(saved, **settings)
+        if config.quantize != saved.quantize:
+            dequantize_into(build_model(config, **settings), model)
+        tuned = tune(model, saved)
+        load_learned(tuned, best)
+        return tuned
 
     def predict(self, model: nn.Module, data: Encoded) -> Predictions:
         """Predictions of one split."""
@@ -163,11 +209,11 @@ class FineTune:
 
     def train_cost(self, state: State) -> dict[str, Any]:
         """The figures of training."""
-        total, trainable = count_parameters(self.model)
+        total, trainable = count_parameters(self.outline)
         lengths = self.task.train.lengths
         devices, seconds = self.in_force.world_size, state.train_seconds
         one_pass = training_flops(
-            self.model,
+            self.outline,
             self.model.config,
             self.family,
             lengths,
@@ -205,6 +251,7 @@ def prepare(
     Raises ConfigError or DataError before anything is written.
     """
     accelerator = start_engine(config)
+    in_force_ = in_force(accelerator, config)
     check_rows(splits, accelerator.num_processes)
     with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
@@ -216,18 +263,23 @@ def prepare(
                 "transformers. Unset it."
             )
         length = max_tokens(hf_config, tokenizer, max_length)
-        set_seed(seed)
-        model = build_model(
-            model_config,
-            labels=splits.labels,
-            multilabel=splits.multilabel,
-            pad_token_id=tokenizer.pad_token_id,
-            max_length=length,
-            weights=weights,
-        )
-    tuned = tune(model, model_config)
+        settings: dict[str, Any] = {
+            "labels": splits.labels,
+            "multilabel": splits.multilabel,
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_length": length,
+        }
+        outline = tune(build_model(model_config, weights=False, **settings), model_config)
+        # ZeRO-3 divides the weights as they are loaded, which takes all ranks at once.
+        divided = hf_deepspeed.is_deepspeed_zero3_enabled()
+        if weights and not divided:
+            model = load_model(model_config, in_force_, seed, settings)
+    if not weights:
+        model = outline
+    elif divided:
+        model = load_model(model_config, in_force_, seed, settings)
     if config.gradient_checkpointing:
-        enable_gradient_checkpointing(tuned)
+        enable_gradient_checkpointing(model)
     multiple, shortest = padding_multiple_and_minimum(model.config, length)
     collate = Collator(
         tokenizer=tokenizer,
@@ -247,14 +299,26 @@ def prepare(
         config=config,
         seed=seed,
         accelerator=accelerator,
-        in_force=in_force(accelerator, config),
+        in_force=in_force_,
         tokenizer=tokenizer,
         max_length=length,
         task=task,
         test=encode(splits.test, tokenizer, length),
         family=family,
-        model=tuned,
+        outline=outline,
+        model=model,
     )
+
+
+def load_model(
+    config: ModelConfig, in_force: InForce, seed: int, settings: dict[str, Any]
+) -> PreTrainedModel | PeftModel:
+    """The model to train; its new weights depend on the seed alone."""
+    set_seed(seed)
+    dtype = torch.bfloat16 if in_force.precision == "bf16" else torch.float32
+    model = build_model(config, dtype=dtype, **settings)
+    set_seed(seed)  # dividing the weights may have drawn more random numbers, or fewer
+    return tune(model, config)
 
 
 def check_rows(splits: Splits, num_processes: int) -> None:

@@ -7,7 +7,6 @@ Exact for any split of the global batch: each micro-batch adds its share of the 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from llmclf.train.loss import Loss
 from llmclf.train.optimizer import build_optimizer, schedule
 from llmclf.train.predict import predict_logits, to_predictions
 from llmclf.train.progress import TrainingProgress
+from llmclf.train.strategy import start_strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +72,20 @@ def train(
     metrics: MetricsLog,
     console: Console,
     seed: int,
-) -> State:
+) -> tuple[State, nn.Module]:
     """Train ``model`` in place and leave it with the weights of the best evaluation.
 
-    Resumes from the newest checkpoint when there is one. Raises NonFiniteError before an update
-    that would spoil the weights.
+    Returns the final state, and the model as the strategy wraps it. Resumes from the newest
+    checkpoint when there is one. Raises NonFiniteError before an update that would spoil the
+    weights.
     """
     run = _Run(model, task, config, family, accelerator, in_force, checkpoints, metrics, seed)
     total = num_steps(config, len(task.train))
     with TrainingProgress(console, num_steps=total, first_step=run.state.step) as progress:
         while run.state.step < total and not run.state.stopped_early:
             run.epoch(total, progress)
-    checkpoints.load_best(run.state, run.bare)
-    return run.state
+    checkpoints.load_best(run.state, run.strategy)
+    return run.state, run.strategy.model
 
 
 @dataclass
@@ -92,7 +93,7 @@ class _Run:
     """The objects of one training run, and the steps of the loop over them."""
 
     bare: nn.Module
-    """The model as it was given; ``model`` is what accelerate made of it."""
+    """The model as it was given; ``strategy.model`` is what the launch made of it."""
     task: Task
     config: TrainConfig
     family: Family
@@ -105,8 +106,13 @@ class _Run:
     def __post_init__(self) -> None:
         self.loss = Loss(self.config, self.task.train.targets, len(self.task.labels))
         self.optimizer = build_optimizer(self.bare, self.config, self.family)
-        self.model, self.prepared_optimizer = self.accelerator.prepare(self.bare, self.optimizer)
-        self.state = self.checkpoints.resume(self.bare, self.optimizer)
+        self.strategy = start_strategy(
+            self.accelerator,
+            self.bare,
+            self.optimizer,
+            max_grad_norm=self.config.max_grad_norm,
+        )
+        self.state = self.checkpoints.resume(self.strategy)
         self.metrics.restart(last_step=self.state.step)
         self.steps_per_epoch = steps_per_epoch(self.config, len(self.task.train))
         self.train_loss = float("nan")
@@ -141,9 +147,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         self.train_loss = self.forward_backward(step)
-        grad_norm = self.clip(step)
-        self.prepared_optimizer.step()
-        self.prepared_optimizer.zero_grad()
+        grad_norm = self.strategy.step()
+        if not math.isfinite(grad_norm):
+            self.stop("gradient", [self.task.train.ids[row] for row in step.rows])
         self.state.train_tokens += int(self.task.train.lengths[step.rows].sum())
         return {
             "epoch": (self.state.step + 1) / self.steps_per_epoch,
@@ -165,12 +171,10 @@ class _Run:
             weight = 1.0 if len(rows) else 0.0
             rows = rows if len(rows) else step.rows[:1]
             last = i == len(step.micro_batches) - 1
-            sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
-            with sync:
+            with self.strategy.accumulate(last=last):
                 loss_B = self.rows_loss(rows)
                 part = weight * loss_B.sum() / denominator
-                # DDP averages gradients over the ranks; the loss is a sum over all of them.
-                self.accelerator.backward(part * self.accelerator.num_processes)
+                self.strategy.backward(part)
             local += part.detach()
             losses.append((rows, loss_B.detach()))
         loss = float(self.accelerator.reduce(local, reduction="sum"))
@@ -184,15 +188,7 @@ class _Run:
         """Loss of each of the rows, (B,)."""
         batch = self.task.collate(self.task.train, rows)
         targets = torch.from_numpy(self.task.train.targets[rows]).to(self.accelerator.device)
-        return self.loss(self.model(**batch).logits, targets)
-
-    def clip(self, step: Step) -> float:
-        """Clip the gradient; returns its norm before."""
-        limit = self.config.max_grad_norm or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
-        if not math.isfinite(norm):
-            self.stop("gradient", [self.task.train.ids[row] for row in step.rows])
-        return norm
+        return self.loss(self.strategy.model(**batch).logits, targets)
 
     def stop(self, what: str, rows: list[str]) -> None:
         """Refuse the update."""
@@ -214,13 +210,13 @@ class _Run:
         if (evaluate and checkpoint_every is None) or (
             checkpoint_every and (last or step % checkpoint_every == 0)
         ):
-            self.checkpoints.save(self.state, self.bare, self.optimizer)
+            self.checkpoints.save(self.state, self.strategy)
 
     def evaluate(self, progress: TrainingProgress) -> None:
         """Score the validation rows, keep the weights if they are the best, and count towards
         stopping early."""
         logits_NC = predict_logits(
-            self.model,
+            self.strategy.model,
             self.task.validation,
             self.task.collate,
             self.accelerator,
@@ -243,7 +239,7 @@ class _Run:
         if best:
             self.state.best_score, self.state.best_step = value, self.state.step
             self.state.evaluations_since_best = 0
-            self.checkpoints.save_best(self.state, self.bare)
+            self.checkpoints.save_best(self.state, self.strategy)
         else:
             self.state.evaluations_since_best += 1
         patience = self.config.patience

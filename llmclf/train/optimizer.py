@@ -26,7 +26,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> to
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = _depth(name, family, top)
-            groups[depth, parameter.ndim >= 2].append(parameter)
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 has divided it
+            groups[depth, len(shape) >= 2].append(parameter)
     settings: list[dict[str, Any]] = []
     for (depth, decayed), parameters in groups.items():
         peak = config.learning_rate * config.layer_decay ** (top - depth)

@@ -73,7 +73,7 @@ def gradients(prepared: fine_tune.FineTune, run: Any) -> Iterator[tuple[str, np.
             gradient = prepared.model.get_parameter(name).grad
             assert gradient is not None and gradient.shape == parameter.shape
             yield f"{size}/gradient/{name}", gradient.numpy().copy()
-        run.prepared_optimizer.zero_grad()
+        run.optimizer.zero_grad()
 
 
 def logits(
@@ -84,7 +84,7 @@ def logits(
         rows = splits.validation.take(np.arange(size))
         data = encode(rows, prepared.tokenizer, prepared.max_length)
         accelerator, collate = prepared.accelerator, prepared.task.collate
-        found = predict_logits(run.model, data, collate, accelerator, batch_size=4)
+        found = predict_logits(run.strategy.model, data, collate, accelerator, batch_size=4)
         yield f"logits/{size}", found
 
 

@@ -11,22 +11,24 @@ from torch import nn
 from llmclf.train.checkpoint import Checkpoints
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import start_engine
+from llmclf.train.strategy import Native
 
 
 def main(folder: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    checkpoints = Checkpoints(Path(folder), start_engine(TrainConfig(precision="fp32")))
-    state = checkpoints.resume(model, optimizer)
+    accelerator = start_engine(TrainConfig(precision="fp32"))
+    strategy = Native(accelerator, model, optimizer, max_grad_norm=0.0)
+    checkpoints = Checkpoints(Path(folder), accelerator)
+    state = checkpoints.resume(strategy)
     for _ in range(2):
-        model(torch.randn(5, 4)).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        strategy.backward(strategy.model(torch.randn(5, 4)).square().mean())
+        strategy.step()
     state.step += 2
     state.best_step = state.step
-    checkpoints.save_best(state, model)
-    checkpoints.save(state, model, optimizer)
+    checkpoints.save_best(state, strategy)
+    checkpoints.save(state, strategy)
 
 
 if __name__ == "__main__":

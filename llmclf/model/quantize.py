@@ -1,0 +1,105 @@
+"""8- and 4-bit weights by bitsandbytes: what is quantised, in which storage, and the way back.
+
+Only the linear layers inside the backbone are quantised, and none of them learns: the head learns
+in float, and with ``lora`` the adapters. int8: LLM.int8 (Dettmers et al. 2022). nf4: 4-bit normal
+floats with double quantisation (QLoRA, Dettmers et al. 2023).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+from transformers.pytorch_utils import Conv1D
+
+from llmclf.config import ConfigError
+from llmclf.model.family import Family
+
+Quantize = Literal["none", "int8", "nf4"]
+
+
+def problems(quantize: Quantize, tune: str) -> list[str]:
+    """Why this method cannot train on quantised weights."""
+    if quantize == "none":
+        return []
+    found = []
+    if tune not in ("head", "lora"):
+        found.append(
+            f"model.quantize={quantize!r} needs model.tune='lora' or 'head' (got {tune!r}): "
+            f"quantised weights cannot be updated. Set --model.tune lora or --model.quantize none."
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        found.append(
+            f"model.quantize={quantize!r} needs bitsandbytes, which is not installed. "
+            "Install it: pip install 'llmclf[quantize]'."
+        )
+    return found
+
+
+def quantization_config(
+    quantize: Quantize, family: Family, dtype: torch.dtype
+) -> BitsAndBytesConfig | None:
+    """The settings for ``from_pretrained``; ``dtype`` is the one that training computes in.
+
+    Every module of the head is left out by name: transformers itself leaves out the last one at
+    most, and a quantised layer cannot learn. 4-bit weights are stored as ``dtype``, several to a
+    number, since ZeRO-3 and FSDP shard tensors of floating point only.
+    """
+    heads = list(family.head)
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
+    if quantize == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=dtype,
+            llm_int8_skip_modules=heads,  # serves 4 bits, too
+        )
+    return None
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Whether a module is a linear layer of bitsandbytes."""
+    return type(module.__dict__.get("_parameters", {}).get("weight")).__name__ in (
+        "Params4bit",
+        "Int8Params",
+    )
+
+
+def keep_layout(model: nn.Module) -> None:
+    """Stop 4-bit layers from packing their weights anew in the first evaluation on a CPU with
+    AVX-512 bf16: the new layout cannot be trained or divided, and the way back rounds."""
+    for module in model.modules():
+        if is_quantized(module) and hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+
+
+def check_quantized(model: PreTrainedModel, quantize: Quantize) -> None:
+    """Raise ConfigError where there was no layer to quantise."""
+    if quantize != "none" and not any(is_quantized(m) for m in model.modules()):
+        raise ConfigError(
+            f"model.quantize={quantize!r}: {type(model).__name__} has no linear layer below its "
+            "head. Set --model.quantize none."
+        )
+
+
+def dequantize_into(quantized: nn.Module, plain: nn.Module) -> None:
+    """Overwrite the weights of ``plain``, the same model in float, with what the quantised ones
+    stand for."""
+    targets = dict(plain.named_modules())
+    for name, module in quantized.named_modules():
+        if is_quantized(module):
+            weight_OI: Any = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
+            target = targets[name]
+            # bitsandbytes has turned GPT-2's Conv1D, which holds the transposed matrix, into a
+            # linear layer. Some matrices are square: the shape does not show it.
+            if isinstance(target, Conv1D):
+                weight_OI = weight_OI.T
+            with torch.no_grad():
+                target.weight.copy_(weight_OI)

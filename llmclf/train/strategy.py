@@ -1,0 +1,207 @@
+"""What sets the strategies of launch/ apart, behind the five things the loop does with a model:
+accumulate, backward, step, and read and write the parts of its parameters.
+
+Single process, DDP and FSDP2 step by PyTorch (:class:`Native`), ZeRO by DeepSpeed (:class:`Zero`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from llmclf.train.engine import strategy_of
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state beside the step count."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The part of one parameter that this rank updates: everything, or its share."""
+
+    start: int
+    """Its first element in the flattened parameter."""
+    weight: torch.Tensor
+    """fp32 (elements,); a view: writing into it changes the parameter."""
+    moments: dict[str, torch.Tensor]
+    """AdamW's ``exp_avg`` and ``exp_avg_sq``, fp32 (elements,), likewise."""
+
+
+class Native:
+    """Steps taken by PyTorch: whole parameters on every rank, or FSDP2's shards of them."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        max_grad_norm: float,
+    ) -> None:
+        self.accelerator = accelerator
+        self.bare = model
+        self.model, self._prepared = accelerator.prepare(model, optimizer)
+        self.optimizer = optimizer
+        self.max_grad_norm = max_grad_norm or math.inf
+        self.sharded = strategy_of(accelerator) == "fsdp2"
+
+    def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward: ranks add up their gradients in the last micro-batch."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of this rank's share of the step's loss."""
+        # Gradients are averaged over the ranks; the loss is a sum over all of them.
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+
+    def step(self) -> float:
+        """Clip, update and clear the gradient; returns its norm before clipping. If that is not
+        finite, nothing was updated."""
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+        if math.isfinite(norm):
+            self._prepared.step()
+        self._prepared.zero_grad()
+        return norm
+
+    def fragments(self) -> dict[str, Fragment]:
+        """This rank's part of each parameter that learns, with its moments (zero before the first
+        step)."""
+        found = {}
+        for name, parameter in self.bare.named_parameters():
+            if parameter.requires_grad:
+                state = self.optimizer.state[parameter]
+                _start_state(state, parameter)
+                start, weight = _local(parameter.detach())
+                moments = {key: _local(state[key])[1] for key in MOMENTS}
+                found[name] = Fragment(start, weight, moments)
+        return found
+
+    def written(self, step: int) -> None:
+        """To be called after fragments were overwritten with those of optimizer step ``step``."""
+        for state in self.optimizer.state.values():
+            state["step"].fill_(step)
+
+
+class Zero:
+    """Steps taken by DeepSpeed's ZeRO, whose partitions this class alone knows.
+
+    Its own checkpoints are pickled and bound to a stage and a number of ranks; these are neither.
+    """
+
+    sharded = True
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        max_grad_norm: float,
+    ) -> None:
+        self.accelerator = accelerator
+        self.bare = model
+        self.model, _ = accelerator.prepare(model, optimizer)
+        self.optimizer = optimizer
+        self.zero: Any = self.model.optimizer
+        asked = strategy_of(accelerator)
+        assert asked.startswith(f"zero{self.model.zero_optimization_stage()}")
+        assert self.model.gradient_accumulation_steps() == 1
+        assert self.model.gradient_clipping() == max_grad_norm
+
+    def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
+        """See :meth:`Native.accumulate`."""
+        self.model.set_gradient_accumulation_boundary(is_boundary=last)
+        return contextlib.nullcontext()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """See :meth:`Native.backward`. Not through accelerate, which would step as well."""
+        self.model.backward(loss * self.accelerator.num_processes, scale_wrt_gas=False)
+
+    def step(self) -> float:
+        """See :meth:`Native.step`."""
+        self.model.step()
+        return math.inf if self.zero.overflow else float(self.model.get_global_grad_norm())
+
+    def fragments(self) -> dict[str, Fragment]:
+        """See :meth:`Native.fragments`."""
+        found = {}
+        for name, parameter in self.bare.named_parameters():
+            place = self._place(parameter) if parameter.requires_grad else None
+            if place is not None:
+                start, flat, first, size = place
+                state = self.zero.optimizer.state[flat]
+                _start_state(state, flat)
+                moments = {key: state[key].narrow(0, first, size) for key in MOMENTS}
+                found[name] = Fragment(start, flat.detach().narrow(0, first, size), moments)
+        return found
+
+    def _place(self, parameter: Any) -> tuple[int, torch.Tensor, int, int] | None:
+        """Of this rank's share: its start in the parameter, the flat fp32 partition that holds it,
+        its start there, its elements; None where the rank has none."""
+        if hasattr(parameter, "ds_id"):  # stage 3: each parameter is cut into equal shares
+            group, first, share = self.zero.grad_position[self.zero.get_param_id(parameter)]
+            start = int(share) * self.accelerator.process_index
+            size = min(int(share), parameter.ds_numel - start)  # the last share may be padded
+            flat = self.zero.fp32_partitioned_groups_flat[group]
+            return (start, flat, int(first), size) if size > 0 else None
+        mapping = parameter._hp_mapping  # stages 1 and 2: each group is cut into equal shares
+        if mapping is None:
+            return None
+        flat = self.zero.single_partition_of_fp32_groups[mapping.param_group_index]
+        lp, hp = mapping.lp_fragment_address, mapping.hp_fragment_address
+        return lp.start, flat, hp.start, hp.numel
+
+    def written(self, step: int) -> None:
+        """See :meth:`Native.written`; the copies that compute follow the fp32 ones."""
+        for state in self.zero.optimizer.state.values():
+            state["step"].fill_(step)
+        if self.model.zero_optimization_stage() < 3:
+            self.zero.update_lp_params()
+            return
+        self.zero._partition_all_parameters()
+        for group in range(len(self.zero.fp32_partitioned_groups_flat)):
+            self.zero._reassign_or_swap_out_partitioned_parameters(group)
+        persistent = self.zero.persistent_parameters
+        if persistent:  # small ones are kept whole on every rank
+            persistent[0].all_gather(persistent)
+
+
+def start_strategy(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_grad_norm: float,
+) -> Native | Zero:
+    """Hand model and optimizer over to what this launch asks for."""
+    kind = Zero if strategy_of(accelerator).startswith("zero") else Native
+    return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
+
+
+def _start_state(state: dict[str, Any], parameter: torch.Tensor) -> None:
+    """AdamW makes its state in the first step; a checkpoint may need it before."""
+    if not state:
+        device = parameter.device
+        state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+        for key in MOMENTS:
+            state[key] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+
+
+def _local(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """``(start, flat view)`` of this rank's part of a tensor."""
+    if not isinstance(tensor, DTensor):
+        return 0, tensor.view(-1)
+    _, offset = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    row = tensor.numel() // tensor.shape[0] if tensor.ndim else 1
+    return (offset[0] if offset else 0) * row, tensor.to_local().view(-1)
