@@ -1,0 +1,188 @@
+"""The compatibility matrix: its cells, and the script that runs them on the ranks of one launch.
+
+    accelerate launch --config_file launch/accelerate/zero3.yaml --num_processes 2 \
+        tests/launch/matrix.py FOLDER PASS CELL [CELL ...]
+
+PASS is ``unbroken``; ``killed``, which is left for dead after step 3, the newest checkpoint being
+of step 2; or ``resumed``, which goes on from there. Each cell is one experiment with a run folder
+FOLDER/CELL of its own, beside what was seen while it ran (FOLDER/CELL.json).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FAMILIES = ("bert", "longformer", "gpt2", "llama")
+METHODS = ("full", "head", "last_n", "lora", "lora+int8", "lora+nf4")
+STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
+STEPS, KILLED_AFTER = 5, 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of the matrix, under any strategy."""
+
+    family: str
+    method: str
+    checkpointing: bool
+    precision: str = "fp32"
+
+    def __str__(self) -> str:
+        return "-".join(
+            (
+                self.family,
+                self.method,
+                "recomputed" if self.checkpointing else "kept",
+                self.precision,
+            )
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Cell:
+        family, method, activations, precision = text.split("-")
+        return cls(family, method, activations == "recomputed", precision)
+
+
+CELLS = [
+    Cell(family, method, checkpointing)
+    for family, method, checkpointing in itertools.product(FAMILIES, METHODS, (False, True))
+]
+BF16 = [Cell("llama", method, True, "bf16") for method in METHODS]
+"""Beside the matrix proper: the precision of real runs."""
+
+
+def make_inputs(folder: Path) -> None:
+    """Tiny checkpoints, 64 wide since 4-bit weights come in blocks of 64, and a corpus."""
+    from tests.model.conftest import WORDS, save_checkpoint
+
+    wide = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    settings = {
+        "gpt2": {"n_embd": 64, "n_layer": 2},
+        "llama": {**wide, "head_dim": 32},
+        # Each layer has a window of its own.
+        "longformer": {**wide, "attention_window": [8, 8]},
+    }
+    for family in FAMILIES:
+        save_checkpoint(family, folder / family, **settings.get(family, wide))
+    generator = random.Random(0)
+    rows = [
+        (" ".join(generator.sample(WORDS, generator.randint(4, 12))) + f" {i}", i % 3)
+        for i in range(90)
+    ]
+    lines = [f"{text},{('bad', 'good', 'fair')[label]}" for text, label in rows]
+    (folder / "corpus.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+
+
+def experiment(cell: Cell, inputs: Path, folder: Path) -> Any:
+    """The cell as a recipe would say it."""
+    from llmclf.data.corpus import DataConfig
+    from llmclf.experiment import Experiment
+    from llmclf.model.build import ModelConfig
+    from llmclf.train.config import TrainConfig
+
+    tune, _, quantize = cell.method.partition("+")
+    model: dict[str, Any] = {"tune": tune, "quantize": quantize or "none", "last_n": 1}
+    return Experiment(
+        name=str(cell).replace("+", "_"),
+        output_dir=folder / str(cell),
+        data=DataConfig(source=str(inputs / "corpus.csv"), max_length=32),
+        model=ModelConfig(
+            checkpoint=str(inputs / cell.family),
+            dropout=0.0,
+            lora_dropout=0.0,
+            save="adapter" if quantize else "merged",
+            **model,
+        ),
+        train=TrainConfig(
+            max_steps=STEPS,
+            global_batch_size=8,
+            micro_batch_size=2,  # so that each rank accumulates
+            evaluate_every=STEPS,
+            checkpoint_every=2,
+            log_every=1,
+            learning_rate=1e-3,
+            warmup=0.0,
+            precision=cell.precision,  # type: ignore[arg-type]
+            gradient_checkpointing=cell.checkpointing,
+        ),
+    )
+
+
+class LeftForDeadError(Exception):
+    """Nothing is tidied up after it: the folder is as a kill leaves it."""
+
+
+def watch(seen: dict[str, list[str]], *, die: bool) -> None:
+    """Have the loop note, at each step, which parameters have a gradient that is not zero."""
+    from llmclf.train.loop import _Run
+
+    forward_backward, after_step = _Run.forward_backward, _Run.after_step
+
+    def watched(run: Any, step: Any) -> float:
+        loss = forward_backward(run, step)
+        with_gradient = []
+        for name, parameter in run.bare.named_parameters():
+            gradient = full_gradient(parameter)
+            if gradient is not None and bool(gradient.count_nonzero()):
+                with_gradient.append(name)
+        seen[str(run.state.step + 1)] = with_gradient
+        seen["learn"] = [n for n, p in run.bare.named_parameters() if p.requires_grad]
+        return loss
+
+    def dying(run: Any, *arguments: Any) -> None:
+        after_step(run, *arguments)
+        if die and run.state.step == KILLED_AFTER:
+            raise LeftForDeadError
+
+    _Run.forward_backward, _Run.after_step = watched, dying  # type: ignore[method-assign]
+
+
+def full_gradient(parameter: Any) -> Any:
+    """Of this rank's rows, or of all; None where there is none."""
+    if not (hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping")):
+        return parameter.grad
+    if not parameter.requires_grad:
+        return parameter.grad
+    from deepspeed.utils import safe_get_full_grad
+
+    return safe_get_full_grad(parameter)
+
+
+def main(folder: Path, which: str, cells: list[str]) -> None:
+    from rich.console import Console
+
+    from llmclf.experiment import prepare_data, quieten, run
+    from llmclf.train.engine import orderly_exit
+
+    quieten()
+    console = Console(quiet=True)
+    seen: dict[str, Any] = {}
+    watch(seen, die=which == "killed")
+    with orderly_exit():
+        data = None
+        for name in cells:
+            one = experiment(Cell.parse(name), folder.parent, folder)
+            data = data or prepare_data(one, console)
+            seen.clear()
+            try:
+                run(one, data=data, resume=which == "resumed", console=console)
+            except LeftForDeadError:
+                continue
+            except Exception as error:  # the next cell is not to blame
+                seen["error"] = f"{type(error).__name__}: {error}"
+            if os.environ.get("RANK", "0") == "0":
+                (folder / f"{name}.json").write_text(json.dumps(seen), encoding="utf-8")
+        if which == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
