@@ -36,6 +36,16 @@ class InForce:
     accumulation: int
     global_batch_size: int
 
+    @property
+    def autocast(self) -> bool:
+        """Whether fp32 weights are cast as they are computed with; else bf16 means bf16 weights."""
+        return self.precision == "bf16" and not self.strategy.startswith("zero")
+
+    @property
+    def divides_weights(self) -> bool:
+        """Whether no device holds the whole model."""
+        return self.strategy in ("zero3", "zero3_offload", "fsdp2")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
@@ -30,7 +28,6 @@ from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import (
     ModelConfig,
-    build_model,
     load_config,
     load_tokenizer,
     max_tokens,
@@ -38,25 +35,29 @@ from llmclf.model.build import (
 )
 from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
 from llmclf.model.flops import PEAK_FLOPS, training_flops
-from llmclf.model.quantize import dequantize_into, keep_layout
-from llmclf.model.tune import count_parameters, save_model, tune
+from llmclf.model.quantize import keep_layout
+from llmclf.model.tune import count_parameters, save_model
 from llmclf.track import MetricsLog
-from llmclf.train.checkpoint import Checkpoints, State, load_learned
+from llmclf.train.blueprint import Blueprint, check_strategy, divides_on_loading
+from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import InForce, in_force, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.predict import predict_logits, to_predictions
 
 ROUND_TRIP_ROWS = 8
-ROUND_TRIP_TOLERANCE = 1e-3  # of the logits' own size: merging an adapter rounds
-ROUND_TRIP_TOLERANCE_LOW = 0.1  # where training computed in bf16 weights or quantised ones
+ROUND_TRIP_TOLERANCE = {  # of the logits' own size
+    "fp32": 1e-3,  # merging an adapter rounds
+    "bf16": 0.1,  # training computed with weights in bf16
+    "int8": 0.3,  # and with inputs in 8 bits: only a gross error shows
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune:
     """All that a fine-tune needs, checked and ready; nothing has been written yet."""
 
-    model_config: ModelConfig
+    blueprint: Blueprint
     config: TrainConfig
     seed: int
     accelerator: Accelerator
@@ -147,54 +148,53 @@ class FineTune:
         """Save the best weights, load them as a stranger would, and refuse to go on unless they
         give the logits of the trained model. Returns the model to predict with.
 
-        The saved model is put together in the host memory of the main process, from the base
-        checkpoint and the best weights on the disk: no device ever holds more than in training.
+        The saved model is put together in the host memory of the main process, so no device ever
+        holds more than in training. Where no device holds the whole model, that process alone loads
+        it again, and predictions are made with the divided weights.
         """
+        main, divided = self.accelerator.is_main_process, self.in_force.divides_weights
         rows = np.arange(min(ROUND_TRIP_ROWS, len(self.task.validation)))
         batch = self.task.collate(self.task.validation, rows)
-        trained = self.accelerator.unwrap_model(engine, keep_fp32_wrapper=False).eval()
+        exact = self.precise(engine).eval()
         with torch.inference_mode():
-            trained_BC = trained(**batch).logits.float()
-        if self.accelerator.is_main_process:
-            with undivided():
-                save_model(
-                    self.rebuild(best),
-                    self.tokenizer,
-                    folder,
-                    config=self.model_config,
-                    max_length=self.max_length,
-                )
+            trained_BC = exact(**batch).logits.float()
+        if main:
+            tokenizer, config = self.tokenizer, self.blueprint.config
+            model = self.blueprint.rebuild(best)
+            save_model(model, tokenizer, folder, config=config, max_length=self.max_length)
+            del model
         self.accelerator.wait_for_everyone()
-        with undivided():
-            loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        keep_layout(loaded)
-        loaded.to(self.accelerator.device).eval()
-        with torch.inference_mode():
-            difference = float((loaded(**batch).logits - trained_BC).abs().max())
-        low = self.in_force.precision == "bf16" and self.in_force.strategy.startswith("zero")
-        low = low or self.model_config.quantize != "none"
-        tolerance = ROUND_TRIP_TOLERANCE_LOW if low else ROUND_TRIP_TOLERANCE
-        if not difference <= tolerance * max(1.0, float(trained_BC.abs().max())):
-            raise RuntimeError(f"{folder}: the saved model differs by {difference} in its logits")
-        return loaded
+        device = torch.device("cpu") if divided else self.accelerator.device
+        if main or not divided:
+            loaded = load_saved(folder, device)
+            self.check_saved(loaded, {k: v.to(device) for k, v in batch.items()}, trained_BC)
+        self.accelerator.wait_for_everyone()
+        return engine if divided else loaded
 
-    def rebuild(self, best: Path) -> PreTrainedModel | PeftModel:
-        """The trained model, whole and on the CPU, quantised only if it is to be saved so."""
-        config = self.model_config
-        settings = {
-            "labels": self.task.labels,
-            "multilabel": self.task.multilabel,
-            "pad_token_id": self.tokenizer.pad_token_id,
-            "max_length": self.max_length,
-        }
-        plain = dataclasses.replace(config, quantize="none")
-        saved = plain if config.save == "merged" else config
-        model = build_model(saved, **settings)
-        if config.quantize != saved.quantize:
-            dequantize_into(build_model(config, **settings), model)
-        tuned = tune(model, saved)
-        load_learned(tuned, best)
-        return tuned
+    def precise(self, engine: nn.Module) -> nn.Module:
+        """The trained model without autocast, where its weights are all in fp32."""
+        if self.in_force.autocast and self.blueprint.config.tune != "full":
+            return engine
+        return self.accelerator.unwrap_model(engine, keep_fp32_wrapper=False)
+
+    def check_saved(
+        self, loaded: nn.Module, batch: dict[str, torch.Tensor], trained_BC: torch.Tensor
+    ) -> None:
+        """Raise RuntimeError unless the saved model gives the logits of the trained one."""
+        with torch.inference_mode():
+            saved_BC = loaded(**batch).logits.float().cpu()
+        trained_BC = trained_BC.cpu()
+        difference = float((saved_BC - trained_BC).abs().max())
+        if not difference <= self.tolerance() * max(1.0, float(trained_BC.abs().max())):
+            raise RuntimeError(f"the saved model differs by {difference} in its logits")
+
+    def tolerance(self) -> float:
+        """By how much a saved model's logits may differ, as a share of their size."""
+        config, in_force = self.blueprint.config, self.in_force
+        if config.quantize == "int8":
+            return ROUND_TRIP_TOLERANCE["int8"]
+        exact = in_force.precision == "fp32" or (in_force.autocast and config.tune == "full")
+        return ROUND_TRIP_TOLERANCE["fp32" if exact else "bf16"]
 
     def predict(self, model: nn.Module, data: Encoded) -> Predictions:
         """Predictions of one split."""
@@ -217,8 +217,8 @@ class FineTune:
             self.model.config,
             self.family,
             lengths,
-            tune=self.model_config.tune,
-            last_n=self.model_config.last_n,
+            tune=self.blueprint.config.tune,
+            last_n=self.blueprint.config.last_n,
         )
         flops = one_pass * state.train_tokens / float(lengths.sum())
         device = self.accelerator.device
@@ -252,6 +252,7 @@ def prepare(
     """
     accelerator = start_engine(config)
     in_force_ = in_force(accelerator, config)
+    check_strategy(model_config, in_force_)
     check_rows(splits, accelerator.num_processes)
     with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
@@ -263,21 +264,18 @@ def prepare(
                 "transformers. Unset it."
             )
         length = max_tokens(hf_config, tokenizer, max_length)
-        settings: dict[str, Any] = {
-            "labels": splits.labels,
-            "multilabel": splits.multilabel,
-            "pad_token_id": tokenizer.pad_token_id,
-            "max_length": length,
-        }
-        outline = tune(build_model(model_config, weights=False, **settings), model_config)
-        # ZeRO-3 divides the weights as they are loaded, which takes all ranks at once.
-        divided = hf_deepspeed.is_deepspeed_zero3_enabled()
-        if weights and not divided:
-            model = load_model(model_config, in_force_, seed, settings)
-    if not weights:
-        model = outline
-    elif divided:
-        model = load_model(model_config, in_force_, seed, settings)
+        blueprint = Blueprint(
+            config=model_config,
+            labels=splits.labels,
+            multilabel=splits.multilabel,
+            pad_token_id=tokenizer.pad_token_id,
+            max_length=length,
+        )
+        model = outline = blueprint.outline()
+        if weights and not divides_on_loading():
+            model = blueprint.load(seed, in_force_)
+    if weights and divides_on_loading():
+        model = blueprint.load(seed, in_force_)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     multiple, shortest = padding_multiple_and_minimum(model.config, length)
@@ -295,7 +293,7 @@ def prepare(
         collate=collate,
     )
     return FineTune(
-        model_config=model_config,
+        blueprint=blueprint,
         config=config,
         seed=seed,
         accelerator=accelerator,
@@ -310,15 +308,12 @@ def prepare(
     )
 
 
-def load_model(
-    config: ModelConfig, in_force: InForce, seed: int, settings: dict[str, Any]
-) -> PreTrainedModel | PeftModel:
-    """The model to train; its new weights depend on the seed alone."""
-    set_seed(seed)
-    dtype = torch.bfloat16 if in_force.precision == "bf16" else torch.float32
-    model = build_model(config, dtype=dtype, **settings)
-    set_seed(seed)  # dividing the weights may have drawn more random numbers, or fewer
-    return tune(model, config)
+def load_saved(folder: Path, device: torch.device) -> PreTrainedModel:
+    """As a stranger would."""
+    with undivided():
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    keep_layout(model)
+    return model.to(device).eval()
 
 
 def check_rows(splits: Splits, num_processes: int) -> None:

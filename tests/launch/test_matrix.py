@@ -29,7 +29,7 @@ LOSS = {"fp32": 1e-5, "bf16": 5e-2}
 """Largest relative difference of a step's loss from one process. bf16 under ZeRO means weights in
 bf16, where one process computes in bf16 by weights in fp32."""
 PROBABILITY = {"fp32": 1e-4, "bf16": 5e-2}
-STRANGER = {"none": 1e-5, "int8": 5e-2, "nf4": 5e-2}
+STRANGER = {"none": 1e-5, "int8": 1e-1, "nf4": 5e-2}
 """Of a probability read by a stranger, by quantisation. LLM.int8 takes a column out of the 8 bits
 when any row of the batch has an outlier in it, so that rows depend on their batch; and on CPUs with
 AVX-512 bf16 bitsandbytes computes 4-bit layers in bf16 when it only predicts."""

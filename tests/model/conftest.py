@@ -258,6 +258,7 @@ class Tiny:
         labels: Sequence[str] | None = None,
         multilabel: bool = False,
         max_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
         weights: bool = True,
         seed: int = 0,
         **settings: Any,
@@ -271,6 +272,7 @@ class Tiny:
             multilabel=multilabel,
             pad_token_id=self.tokenizer.pad_token_id,
             max_length=max_length or self.max_length,
+            dtype=dtype,
             weights=weights,
         )
         return tune(model, config).eval()

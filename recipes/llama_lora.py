@@ -1,0 +1,36 @@
+"""Fine-tune Llama-3-8B as a classifier by LoRA, ZeRO stage 2 on several GPUs.
+
+On one GPU, or on eight:
+
+    python recipes/llama_lora.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 \
+        recipes/llama_lora.py
+
+Without a hub, on two CPU ranks, with a small Llama that is embedded:
+
+    accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 2 \
+        recipes/llama_lora.py --model.checkpoint smollm2-135m --data.limit 600
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.train.config import TrainConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="llama-lora",
+        data=DataConfig(source="opinions", max_length=512),
+        model=ModelConfig(checkpoint="meta-llama/Meta-Llama-3-8B", tune="lora", lora_rank=16),
+        train=TrainConfig(
+            learning_rate=1e-4,
+            epochs=2,
+            micro_batch_size=4,
+            gradient_checkpointing=True,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)
