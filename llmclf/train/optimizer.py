@@ -22,18 +22,26 @@ def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> to
     (ELECTRA, Clark et al. 2020). Each group keeps its peak in ``peak_lr``.
     """
     top = count_blocks(model, family) + 1
+    settings: list[dict[str, Any]] = []
+    for (depth, decayed), parameters in parameter_groups(model, family).items():
+        peak = config.learning_rate * config.layer_decay ** (top - depth)
+        decay = config.weight_decay if decayed else 0.0
+        settings.append({"params": parameters, "lr": peak, "peak_lr": peak, "weight_decay": decay})
+    return torch.optim.AdamW(settings, fused=True)
+
+
+def parameter_groups(
+    model: nn.Module, family: Family
+) -> dict[tuple[int, bool], list[nn.Parameter]]:
+    """What learns, by (depth, whether it has weight decay), in the order of the model."""
+    top = count_blocks(model, family) + 1
     groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = _depth(name, family, top)
             shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 has divided it
             groups[depth, len(shape) >= 2].append(parameter)
-    settings: list[dict[str, Any]] = []
-    for (depth, decayed), parameters in groups.items():
-        peak = config.learning_rate * config.layer_decay ** (top - depth)
-        decay = config.weight_decay if decayed else 0.0
-        settings.append({"params": parameters, "lr": peak, "peak_lr": peak, "weight_decay": decay})
-    return torch.optim.AdamW(settings, fused=True)
+    return groups
 
 
 def _depth(name: str, family: Family, top: int) -> int:
