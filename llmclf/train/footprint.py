@@ -1,0 +1,190 @@
+"""What one run takes of a device: model states, activations and buffers, and what fits beside them.
+
+The one place that says which method, quantisation and strategy go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
+
+from llmclf.config import ConfigError
+from llmclf.model.build import ModelConfig, Tune
+from llmclf.model.family import family_of
+from llmclf.model.tune import tune
+from llmclf.train.activations import Activations, Device, Setting, activations
+from llmclf.train.memory import Precision, Quantize, States, Strategy, Weight, inventory, model_states
+
+ROWS = (2, 4)
+"""Micro-batches that are traced; bytes grow in a line with the rows."""
+
+
+def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
+    """Why the three cannot go together; None where they can."""
+    if quantize != "none" and method in ("full", "last_n"):
+        return "quantised weights cannot learn: use lora or head"
+    if quantize != "none" and strategy == "fsdp2":
+        return "FSDP2 cuts float weights only: use zero2 or zero3"
+    return None
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What a run takes of its fullest device, in bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    workspace: int
+    """Communication buffers, gathered and dequantised weights (an upper bound)."""
+    total: int
+    """At the fullest moment: the start of the backward pass, or the update."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything about a run that its memory depends on, but the micro-batch."""
+
+    config: PretrainedConfig
+    """Of the classification model, as ``prepare_config`` leaves it."""
+    model: ModelConfig
+    quantize: Quantize
+    strategy: Strategy
+    world_size: int
+    precision: Precision
+    gradient_checkpointing: bool
+    length: int
+    """Tokens of the longest row of a micro-batch."""
+    device: Device = "cuda"
+
+    @cached_property
+    def weights(self) -> list[Weight]:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(self.config)
+        return inventory(tune(model, self.model), family_of(self.config))
+
+    @cached_property
+    def states(self) -> States:
+        return model_states(
+            self.weights,
+            strategy=self.strategy,
+            world_size=self.world_size,
+            precision=self.precision,
+            quantize=self.quantize,
+        )
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            model=self.model,
+            quantize=self.quantize,
+            precision=self.precision,
+            # ZeRO casts the model, and FSDP2 what it gathers; the others rely on autocast.
+            autocast=self.strategy in ("single", "ddp"),
+            gradient_checkpointing=self.gradient_checkpointing,
+            device=self.device,
+        )
+
+    def bytes(self, micro_batch_size: int, *, accumulation: int) -> Bytes:
+        """Of micro-batches of so many rows, ``accumulation`` of them per step."""
+        return self.with_activations(
+            activations(self.config, self.setting, rows=micro_batch_size, length=self.length),
+            accumulation=accumulation,
+        )
+
+    def with_activations(self, acts: Activations, *, accumulation: int) -> Bytes:
+        """The total, given the activations."""
+        s = self.states
+        if self.strategy == "single" and accumulation == 1:
+            # Gradients start from none: the last ones come when most activations are gone.
+            moving = max(acts.peak_with_gradients, acts.peak, s.gradients)
+        else:
+            moving = acts.peak + s.gradients
+        passing = s.weights + s.optimizer + s.workspace + moving
+        update = s.model_states + s.workspace + s.step_workspace
+        return Bytes(
+            weights=s.weights,
+            gradients=s.gradients,
+            optimizer=s.optimizer,
+            activations=round(acts.peak),
+            workspace=s.workspace,
+            total=round(max(passing, update)),
+        )
+
+
+def largest_micro_batch(
+    run: Run, capacity: int, *, most: int, line: Callable[[int], Activations]
+) -> int:
+    """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes; 0: none does.
+
+    ``line``: activations by number of rows (:func:`activation_line`).
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        # With accumulation: gradients of the micro-batches before are there.
+        if run.with_activations(line(middle), accumulation=2).total <= capacity:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def activation_line(run: Run) -> Callable[[int], Activations]:
+    """Activations for any number of rows, from the two of ``ROWS``."""
+    first, second = (
+        activations(run.config, run.setting, rows=rows, length=run.length) for rows in ROWS
+    )
+    per_row = (second - first) * (1 / (ROWS[1] - ROWS[0]))
+    return lambda rows: first + per_row * (rows - ROWS[0])
+
+
+def parse_bytes(text: str) -> int:
+    """``80GB``, ``80GiB``, ``81559MiB`` as bytes; ConfigError for anything else."""
+    units = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    clean = text.strip().lower().replace(" ", "")
+    unit = clean.lstrip("0123456789.")
+    try:
+        value = float(clean.removesuffix(unit)) * units[unit]
+    except (KeyError, ValueError):
+        value = 0
+    if not 0 < value < 2**60:
+        raise ConfigError(
+            f"--device-memory {text!r}: not an amount of memory. Write it as 80GB (10^9 bytes), "
+            "80GiB (2^30) or 81559MiB, as nvidia-smi prints it."
+        )
+    return round(value)
+
+
+def of_run(
+    config: PretrainedConfig,
+    model_config: ModelConfig,
+    *,
+    in_force: Any,
+    length: int,
+    gradient_checkpointing: bool,
+) -> dict[str, int]:
+    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``.
+
+    ``in_force``: the engine's :class:`.engine.InForce`; ``length``: tokens of its longest row.
+    """
+    run = Run(
+        config=config,
+        model=model_config,
+        quantize=getattr(model_config, "quantize", "none"),
+        strategy=in_force.strategy,
+        world_size=in_force.world_size,
+        precision=in_force.precision,
+        gradient_checkpointing=gradient_checkpointing,
+        length=length,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    found = run.bytes(in_force.micro_batch_size, accumulation=in_force.accumulation)
+    return {f"{name}_bytes": value for name, value in vars(found).items()}
