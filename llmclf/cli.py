@@ -41,12 +41,27 @@ def compare(
             raise ConfigError(f"--markdown {markdown}: cannot be written ({error}).") from error
 
 
+@app.command(name="plan")
+def plan_command(recipe: tyro.conf.Positional[Path]) -> None:
+    """Show which methods and strategies fit your devices (llmclf plan --help: all options).
+
+    Args:
+        recipe: A recipe file; its own options may follow.
+    """
+    raise AssertionError("main() hands the arguments over: those of the recipe are not known here")
+
+
 def main() -> None:
     """Run the command line. Exit code 0: done, 2: the user's mistake, 1: a failure of ours."""
     if sys.argv[1:] == ["--version"]:
         print(version("llmclf"))
         return
     with exit_on_user_error():
+        if sys.argv[1:2] == ["plan"]:
+            from llmclf import plan
+
+            plan.main(sys.argv[2:])
+            return
         app.cli(
             prog="llmclf",
             description="Compare ways of classifying text (llmclf --version prints the version).",

@@ -20,6 +20,8 @@ from llmclf.config import ConfigError
 from llmclf.model.family import Family
 
 Quantize = Literal["none", "int8", "nf4"]
+QUANTIZED_METHODS = ("head", "lora")
+"""Values of ``model.tune`` that leave every quantised weight as it is."""
 
 
 def problems(quantize: Quantize, tune: str) -> list[str]:
@@ -27,7 +29,7 @@ def problems(quantize: Quantize, tune: str) -> list[str]:
     if quantize == "none":
         return []
     found = []
-    if tune not in ("head", "lora"):
+    if tune not in QUANTIZED_METHODS:
         found.append(
             f"model.quantize={quantize!r} needs model.tune='lora' or 'head' (got {tune!r}): "
             f"quantised weights cannot be updated. Set --model.tune lora or --model.quantize none."

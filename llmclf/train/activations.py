@@ -32,8 +32,9 @@ from transformers.pytorch_utils import Conv1D
 
 from llmclf.model.build import ModelConfig
 from llmclf.model.family import block_of, family_of
+from llmclf.model.quantize import Quantize
 from llmclf.model.tune import set_training_mode, tune
-from llmclf.train.memory import Precision, Quantize
+from llmclf.train.memory import Precision
 
 Device = Literal["cuda", "cpu"]
 EFFICIENT_ATTENTION_ALIGNMENT = 16  # a mask of another width is padded, hence copied
@@ -45,7 +46,6 @@ class Setting:
     """All that decides the bytes of a micro-batch's activations."""
 
     model: ModelConfig
-    quantize: Quantize = "none"
     precision: Precision
     autocast: bool
     """fp32 weights under autocast; False: weights and activations in ``precision`` (ZeRO)."""
@@ -123,9 +123,7 @@ def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
 LISTS_OF_BLOCKS = ("layer_types", "attention_window")
 
 
-def trace(
-    config: PretrainedConfig, setting: Setting, *, rows: int, length: int
-) -> Activations:
+def trace(config: PretrainedConfig, setting: Setting, *, rows: int, length: int) -> Activations:
     """Run forward and backward once on fake tensors and count.
 
     Sparse attention (Longformer, BigBird) asks for values: there it runs on real zeros.
@@ -185,14 +183,14 @@ def _store_as_in_a_run(model: nn.Module, setting: Setting, family: Any) -> None:
             continue
         if half:
             module.weight.data = module.weight.data.bfloat16()
-        if setting.quantize != "none" and block_of(name, family) is not None:
-            module.forward = _quantized_forward(module, setting.quantize)
+        if setting.model.quantize != "none" and block_of(name, family) is not None:
+            setattr(module, "forward", _quantized_forward(module, setting.model.quantize))  # noqa: B010
 
 
 def _quantized_forward(module: Any, quantize: Quantize) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         compute = torch.bfloat16 if module.weight.dtype == torch.bfloat16 else x.dtype
-        return QuantizedProduct.apply(x, module.weight, compute, quantize == "int8")  # type: ignore[no-untyped-call]
+        return QuantizedProduct.apply(x, module.weight, compute, quantize == "int8")
 
     return forward
 
@@ -246,9 +244,7 @@ class LiveBytes(TorchDispatchMode):
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(self._added_up)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -297,7 +293,7 @@ def cuda_kernels(amp: bool) -> Iterator[None]:
         if amp:
             query, key, value = (t.bfloat16() for t in (query, key, value))
         bias = None if attn_mask is None else _bias(attn_mask, query.dtype)
-        return FusedAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call]
+        return FusedAttention.apply(query, key, value, bias)
 
     def in_fp32(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda x, *args, **kwargs: function(x.float(), *args, **kwargs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
@@ -16,9 +15,11 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from llmclf.config import ConfigError
 from llmclf.model.build import ModelConfig, Tune
 from llmclf.model.family import family_of
+from llmclf.model.quantize import QUANTIZED_METHODS, Quantize
 from llmclf.model.tune import tune
 from llmclf.train.activations import Activations, Device, Setting, activations
-from llmclf.train.memory import Precision, Quantize, States, Strategy, Weight, inventory, model_states
+from llmclf.train.engine import InForce, Strategy
+from llmclf.train.memory import Precision, States, Weight, inventory, model_states
 
 ROWS = (2, 4)
 """Micro-batches that are traced; bytes grow in a line with the rows."""
@@ -26,10 +27,10 @@ ROWS = (2, 4)
 
 def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
     """Why the three cannot go together; None where they can."""
-    if quantize != "none" and method in ("full", "last_n"):
+    if quantize != "none" and method not in QUANTIZED_METHODS:
         return "quantised weights cannot learn: use lora or head"
-    if quantize != "none" and strategy == "fsdp2":
-        return "FSDP2 cuts float weights only: use zero2 or zero3"
+    if quantize == "int8" and strategy == "fsdp2":
+        return "FSDP2 cuts float tensors only (nf4 is stored as such): use nf4, zero2 or zero3"
     return None
 
 
@@ -54,7 +55,6 @@ class Run:
     config: PretrainedConfig
     """Of the classification model, as ``prepare_config`` leaves it."""
     model: ModelConfig
-    quantize: Quantize
     strategy: Strategy
     world_size: int
     precision: Precision
@@ -76,14 +76,13 @@ class Run:
             strategy=self.strategy,
             world_size=self.world_size,
             precision=self.precision,
-            quantize=self.quantize,
+            quantize=self.model.quantize,
         )
 
     @property
     def setting(self) -> Setting:
         return Setting(
             model=self.model,
-            quantize=self.quantize,
             precision=self.precision,
             # ZeRO casts the model, and FSDP2 what it gathers; the others rely on autocast.
             autocast=self.strategy in ("single", "ddp"),
@@ -167,18 +166,17 @@ def of_run(
     config: PretrainedConfig,
     model_config: ModelConfig,
     *,
-    in_force: Any,
+    in_force: InForce,
     length: int,
     gradient_checkpointing: bool,
 ) -> dict[str, int]:
     """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``.
 
-    ``in_force``: the engine's :class:`.engine.InForce`; ``length``: tokens of its longest row.
+    ``in_force``: the engine's :class:`.InForce`; ``length``: tokens of its longest row.
     """
     run = Run(
         config=config,
         model=model_config,
-        quantize=getattr(model_config, "quantize", "none"),
         strategy=in_force.strategy,
         world_size=in_force.world_size,
         precision=in_force.precision,

@@ -1,4 +1,4 @@
-"""Bytes of weights, gradients and optimizer states on the fullest device, for any strategy, by count.
+"""Bytes of weights, gradients and optimizer states on the fullest device, by count.
 
 Sources: ZeRO, Rajbhandari et al. 2020 (what is partitioned), and DeepSpeed 0.19 for what it really
 allocates (``runtime/zero/stage_1_and_2.py`` and ``stage3.py``): padding, gradients that straddle a
@@ -17,10 +17,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.model.family import Family, block_of
+from llmclf.model.quantize import Quantize
+from llmclf.train.engine import Strategy
 from llmclf.train.optimizer import parameter_groups
 
-Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
-Quantize = Literal["none", "int8", "nf4"]
 Precision = Literal["fp32", "bf16"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

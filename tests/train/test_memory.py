@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,9 +65,7 @@ def test_zero_states_are_those_of_real_engines(measured: Any) -> None:
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(96, 64), (130, 70), (512, 300)])
 @pytest.mark.parametrize("quantize", ["int8", "nf4"])
-def test_quantized_matrix_is_that_of_bitsandbytes(
-    quantize: Any, outputs: int, inputs: int
-) -> None:
+def test_quantized_matrix_is_that_of_bitsandbytes(quantize: Any, outputs: int, inputs: int) -> None:
     bnb = pytest.importorskip("bitsandbytes")
     values = torch.randn(outputs, inputs)
     if quantize == "nf4":
@@ -117,7 +114,9 @@ def test_agrees_with_the_formulas_of_the_zero_paper(world_size: int) -> None:
 def test_zero_2_cuts_gradients_where_tensors_are_smaller_than_partitions() -> None:
     """2 + 14/N up to one straddling tensor on each side."""
     weights = [
-        Weight(numel=10**6, rows=1000, group=0, matrix=True, outputs=1000, block=0, quantizable=False)
+        Weight(
+            numel=10**6, rows=1000, group=0, matrix=True, outputs=1000, block=0, quantizable=False
+        )
         for _ in range(100)
     ]
     states = model_states(weights, strategy="zero2", world_size=8, precision="bf16")
