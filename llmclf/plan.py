@@ -26,14 +26,16 @@ from llmclf.config import ConfigError, UserError, dump_json, to_json, write_text
 from llmclf.data.corpus import load_splits
 from llmclf.data.encode import encode
 from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig, load_tokenizer, max_tokens, prepare_config
+from llmclf.model.build import ModelConfig, Tune, load_tokenizer, max_tokens, prepare_config
 from llmclf.model.family import context_length, family_of
 from llmclf.model.known import config_for_planning
+from llmclf.model.quantize import Quantize
+from llmclf.train.activations import Traces
 from llmclf.train.config import TrainConfig
+from llmclf.train.engine import Strategy
 from llmclf.train.footprint import (
     Bytes,
     Run,
-    activation_line,
     impossible,
     largest_micro_batch,
     parse_bytes,
@@ -41,7 +43,7 @@ from llmclf.train.footprint import (
 from llmclf.train.loop import num_steps
 from llmclf.train.memory import STRATEGIES, Precision
 
-METHODS: tuple[tuple[Any, Any], ...] = (
+METHODS: tuple[tuple[Tune, Quantize], ...] = (
     ("head", "none"),
     ("last_n", "none"),
     ("lora", "none"),
@@ -106,9 +108,9 @@ class Corpus:
 class Option:
     """One line of the plan."""
 
-    tune: str
-    quantize: str
-    strategy: str
+    tune: Tune
+    quantize: Quantize
+    strategy: Strategy
     devices: int
     problem: str | None = None
     """Why it is impossible, or None."""
@@ -183,8 +185,8 @@ def read_corpus(chosen: Experiment, options: PlanOptions, config: PretrainedConf
     try:
         if given:
             raise ConfigError("both given")
-        splits = load_splits(chosen.data, chosen.seed)
         tokenizer = load_tokenizer(chosen.model.checkpoint)
+        splits = load_splits(chosen.data, chosen.seed)
         cut = max_tokens(config, tokenizer, chosen.data.max_length)
         lengths = encode(splits.train, tokenizer, cut).lengths
     except UserError as error:
@@ -227,6 +229,7 @@ def plan(
     prepare_config(config, chosen.model, labels, False, config.pad_token_id or 0, corpus.longest)
     precision: Precision = "fp32" if chosen.train.precision == "fp32" else "bf16"
     found = []
+    traces = Traces(config)
     for tune, quantize in METHODS:
         model = dataclasses.replace(chosen.model, tune=tune, quantize=quantize)
         for strategy in STRATEGIES:
@@ -241,25 +244,25 @@ def plan(
                 gradient_checkpointing=False,
                 length=corpus.longest,
             )
-            found.append(option(run, chosen.train, capacity))
+            found.append(option(run, traces, chosen.train, capacity))
     return found
 
 
-def option(run: Run, train: TrainConfig, capacity: int) -> Option:
+def option(run: Run, traces: Traces, train: TrainConfig, capacity: int) -> Option:
     """What fits of one method and strategy.
 
     Without gradient checkpointing if the wanted micro-batch fits so, else with it, unless that
     allows no larger one.
     """
-    names = {
-        "tune": run.model.tune,
-        "quantize": run.model.quantize,
-        "strategy": run.strategy,
-        "devices": run.world_size,
-    }
-    problem = impossible(run.model.tune, run.model.quantize, run.strategy)
-    if problem is not None:
-        return Option(**names, problem=problem)
+    bare = Option(
+        tune=run.model.tune,
+        quantize=run.model.quantize,
+        strategy=run.strategy,
+        devices=run.world_size,
+        problem=impossible(run.model.tune, run.model.quantize, run.strategy),
+    )
+    if bare.problem is not None:
+        return bare
     per_device = -(-train.global_batch_size // run.world_size)
     wanted = min(train.micro_batch_size or per_device, per_device)
     supported = family_of(run.config).gradient_checkpointing
@@ -267,7 +270,7 @@ def option(run: Run, train: TrainConfig, capacity: int) -> Option:
     runs += [dataclasses.replace(run, gradient_checkpointing=True)] if supported else []
     best: tuple[int, Run, Any] | None = None
     for candidate in runs:
-        line = activation_line(candidate)
+        line = traces.line(candidate.setting, length=run.length)
         most = largest_micro_batch(candidate, capacity, most=4096, line=line)
         if best is None or min(most, wanted) > min(best[0], wanted):
             best = (most, candidate, line)
@@ -277,8 +280,8 @@ def option(run: Run, train: TrainConfig, capacity: int) -> Option:
     largest, taken, line = best
     rows = min(largest, wanted)
     accumulation = -(-per_device // max(rows, 1))
-    return Option(
-        **names,
+    return dataclasses.replace(
+        bare,
         bytes=taken.with_activations(line(max(rows, 1)), accumulation=max(2, accumulation)),
         fits=largest > 0,
         micro_batch_size=rows,
@@ -304,7 +307,7 @@ def cheapest(found: Sequence[Option], model: ModelConfig | None = None) -> Optio
         key=lambda o: (
             order[o.tune, o.quantize],
             o.gradient_checkpointing,
-            STRATEGIES.index(o.strategy),  # type: ignore[arg-type]
+            STRATEGIES.index(o.strategy),
         ),
         default=None,
     )

@@ -1,7 +1,7 @@
-"""Shapes of well-known checkpoints, for planning where no hub can be reached; never for training.
+"""Shapes of well-known checkpoints, for planning where no hub is at hand; never for training.
 
-Values are those of each checkpoint's ``config.json`` on the hub; ``tests/model/test_known.py`` holds
-the resulting parameter counts against the published ones.
+Values are those of each checkpoint's ``config.json`` on the hub. ``tests/model/test_known.py``
+holds the resulting parameter counts against the published ones.
 """
 
 from __future__ import annotations

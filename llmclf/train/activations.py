@@ -20,11 +20,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    FakeTensorMode,
-    unset_fake_temporarily,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
@@ -73,6 +69,9 @@ class Activations:
     def __mul__(self, factor: float) -> Activations:
         return self._each(self, lambda a, _: a * factor)
 
+    def highest(self, other: Activations) -> Activations:
+        return self._each(other, max)
+
     def _each(self, other: Activations, do: Callable[[float, float], float]) -> Activations:
         return Activations(
             do(self.saved, other.saved),
@@ -81,23 +80,69 @@ class Activations:
         )
 
 
-def activations(
-    config: PretrainedConfig, setting: Setting, *, rows: int, length: int
-) -> Activations:
-    """Bytes of one micro-batch of ``rows`` rows of ``length`` tokens each.
+VALUES_NEEDED = ("longformer", "big_bird")
+"""Model types whose sparse attention asks for values: they run on real zeros instead of fakes."""
 
-    ``config``: of the classification model, labels and padding token included. Traces the whole
-    model where it is shallow, else two depths.
-    """
-    depth = config.num_hidden_layers
-    period = _period(config)
-    least = max(2, setting.model.last_n + 1 if setting.model.tune == "last_n" else 2)
-    shallow = least + (depth - least) % period
-    if depth <= shallow + period:
-        return trace(config, setting, rows=rows, length=length)
-    first = trace(at_depth(config, shallow), setting, rows=rows, length=length)
-    second = trace(at_depth(config, shallow + period), setting, rows=rows, length=length)
-    return first + (second - first) * ((depth - shallow) / period)
+
+class Traces:
+    """Traces of one model configuration; each model is built once."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        """``config``: of the classification model, labels and padding token included."""
+        self.config = config
+        self.fake = config.model_type not in VALUES_NEEDED
+        self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True) if self.fake else nullcontext()
+        self.models: dict[tuple[Setting, int], nn.Module] = {}
+        self.found: dict[tuple[Setting, int, int, int], Activations] = {}
+
+    def activations(self, setting: Setting, *, rows: int, length: int) -> Activations:
+        """Bytes of one micro-batch of ``rows`` rows of ``length`` tokens each.
+
+        Traces the whole model where it is shallow, else two depths.
+        """
+        depth, period = self.config.num_hidden_layers, _period(self.config)
+        least = max(2, setting.model.last_n + 1 if setting.model.tune == "last_n" else 2)
+        shallow = least + (depth - least) % period
+        if depth <= shallow + period:
+            return self.trace(setting, depth, rows, length)
+        first = self.trace(setting, shallow, rows, length)
+        second = self.trace(setting, shallow + period, rows, length)
+        return first + (second - first) * ((depth - shallow) / period)
+
+    def line(self, setting: Setting, *, length: int) -> Callable[[int], Activations]:
+        """Activations by number of rows: the higher one of two lines.
+
+        Each moment's bytes grow in a line with the rows. With few rows the peak is where a large
+        weight gets its gradient, with many where all activations are there.
+        """
+
+        def through(a: int, b: int) -> Callable[[int], Activations]:
+            low = self.activations(setting, rows=a, length=length)
+            slope = (self.activations(setting, rows=b, length=length) - low) * (1 / (b - a))
+            return lambda rows: low + slope * (rows - a)
+
+        if not self.fake:
+            return through(1, 2)
+        few, many = through(2, 3), through(62, 64)
+        return lambda rows: few(rows).highest(many(rows))
+
+    def trace(self, setting: Setting, depth: int, rows: int, length: int) -> Activations:
+        """Run forward and backward of the first ``depth`` blocks once and count."""
+        key = (setting, depth, rows, length)
+        if key not in self.found:
+            with self.mode:
+                if (setting, depth) not in self.models:
+                    self.models[setting, depth] = _model(at_depth(self.config, depth), setting)
+                model = self.models[setting, depth]
+                self.found[key] = _count(model, self._batch(rows, length), setting)
+        return self.found[key]
+
+    def _batch(self, rows: int, length: int) -> dict[str, torch.Tensor]:
+        ids = torch.zeros(rows, length, dtype=torch.long)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if family_of(self.config).token_types:
+            batch["token_type_ids"] = torch.zeros_like(ids)
+        return batch
 
 
 def _period(config: PretrainedConfig) -> int:
@@ -121,27 +166,6 @@ def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
 
 
 LISTS_OF_BLOCKS = ("layer_types", "attention_window")
-
-
-def trace(config: PretrainedConfig, setting: Setting, *, rows: int, length: int) -> Activations:
-    """Run forward and backward once on fake tensors and count.
-
-    Sparse attention (Longformer, BigBird) asks for values: there it runs on real zeros.
-    """
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            return _trace(config, setting, rows, length)
-    except DataDependentOutputException:
-        return _trace(config, setting, rows, length)
-
-
-def _trace(config: PretrainedConfig, setting: Setting, rows: int, length: int) -> Activations:
-    model = _model(config, setting)
-    ids = torch.zeros(rows, length, dtype=torch.long)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if family_of(config).token_types:
-        batch["token_type_ids"] = torch.zeros_like(ids)
-    return _count(model, batch, setting)
 
 
 def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
@@ -224,6 +248,7 @@ def _count(model: nn.Module, batch: dict[str, torch.Tensor], setting: Setting) -
         del logits
         saved = counter.live
         loss.backward()
+    counter.close()
     return Activations(saved, counter.peak, counter.peak_with_gradients)
 
 
@@ -240,9 +265,15 @@ class LiveBytes(TorchDispatchMode):
         self.sizes: dict[int, int] = {}
         self.known = {p.untyped_storage()._cdata for p in model.parameters()}
         self.known |= {b.untyped_storage()._cdata for b in model.buffers()}
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(self._added_up)
+        self.learning = [p for p in model.parameters() if p.requires_grad]
+        self.hooks = [p.register_post_accumulate_grad_hook(self._added_up) for p in self.learning]
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        for hook in self.hooks:
+            hook.remove()
+        for parameter in self.learning:
+            parameter.grad = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -17,12 +17,9 @@ from llmclf.model.build import ModelConfig, Tune
 from llmclf.model.family import family_of
 from llmclf.model.quantize import QUANTIZED_METHODS, Quantize
 from llmclf.model.tune import tune
-from llmclf.train.activations import Activations, Device, Setting, activations
+from llmclf.train.activations import Activations, Device, Setting, Traces
 from llmclf.train.engine import InForce, Strategy
 from llmclf.train.memory import Precision, States, Weight, inventory, model_states
-
-ROWS = (2, 4)
-"""Micro-batches that are traced; bytes grow in a line with the rows."""
 
 
 def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
@@ -90,13 +87,6 @@ class Run:
             device=self.device,
         )
 
-    def bytes(self, micro_batch_size: int, *, accumulation: int) -> Bytes:
-        """Of micro-batches of so many rows, ``accumulation`` of them per step."""
-        return self.with_activations(
-            activations(self.config, self.setting, rows=micro_batch_size, length=self.length),
-            accumulation=accumulation,
-        )
-
     def with_activations(self, acts: Activations, *, accumulation: int) -> Bytes:
         """The total, given the activations."""
         s = self.states
@@ -122,7 +112,7 @@ def largest_micro_batch(
 ) -> int:
     """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes; 0: none does.
 
-    ``line``: activations by number of rows (:func:`activation_line`).
+    ``line``: activations by number of rows (:meth:`.Traces.line`).
     """
     low, high = 0, most
     while low < high:
@@ -133,15 +123,6 @@ def largest_micro_batch(
         else:
             high = middle - 1
     return low
-
-
-def activation_line(run: Run) -> Callable[[int], Activations]:
-    """Activations for any number of rows, from the two of ``ROWS``."""
-    first, second = (
-        activations(run.config, run.setting, rows=rows, length=run.length) for rows in ROWS
-    )
-    per_row = (second - first) * (1 / (ROWS[1] - ROWS[0]))
-    return lambda rows: first + per_row * (rows - ROWS[0])
 
 
 def parse_bytes(text: str) -> int:
@@ -184,5 +165,7 @@ def of_run(
         length=length,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
-    found = run.bytes(in_force.micro_batch_size, accumulation=in_force.accumulation)
+    rows = in_force.micro_batch_size
+    acts = Traces(config).activations(run.setting, rows=rows, length=length)
+    found = run.with_activations(acts, accumulation=in_force.accumulation)
     return {f"{name}_bytes": value for name, value in vars(found).items()}
