@@ -33,7 +33,7 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.model.build import ModelConfig
 from llmclf.report import comparison
-from llmclf.train import fine_tune
+from llmclf.train import fine_tune, footprint
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import orderly_exit
 
@@ -129,7 +129,19 @@ def dry_run(experiment: Experiment, console: Console) -> None:
     if experiment.method == "fine_tune":
         prepared = prepare_fine_tune(experiment, splits, weights=False)
         show(console, prepared.plan())
+        show(console, memory(experiment, prepared))
         warn_of_truncation(console, prepared)
+
+
+def memory(experiment: Experiment, prepared: fine_tune.FineTune) -> dict[str, int]:
+    """Bytes on the fullest device of the run that would start."""
+    return footprint.of_run(
+        prepared.model.config,
+        experiment.model,
+        in_force=prepared.in_force,
+        length=int(prepared.task.train.lengths.max()),
+        gradient_checkpointing=experiment.train.gradient_checkpointing,
+    )
 
 
 def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audit]:

@@ -236,7 +236,7 @@ def plan(
             if devices == 1 and strategy in ("ddp", "zero1", "zero2", "fsdp2"):
                 continue  # nothing to divide among
             run = Run(
-                config=config,
+                traces=traces,
                 model=model,
                 strategy=strategy,
                 world_size=1 if strategy == "single" else devices,
@@ -244,11 +244,11 @@ def plan(
                 gradient_checkpointing=False,
                 length=corpus.longest,
             )
-            found.append(option(run, traces, chosen.train, capacity))
+            found.append(option(run, chosen.train, capacity))
     return found
 
 
-def option(run: Run, traces: Traces, train: TrainConfig, capacity: int) -> Option:
+def option(run: Run, train: TrainConfig, capacity: int) -> Option:
     """What fits of one method and strategy.
 
     Without gradient checkpointing if the wanted micro-batch fits so, else with it, unless that
@@ -265,12 +265,12 @@ def option(run: Run, traces: Traces, train: TrainConfig, capacity: int) -> Optio
         return bare
     per_device = -(-train.global_batch_size // run.world_size)
     wanted = min(train.micro_batch_size or per_device, per_device)
-    supported = family_of(run.config).gradient_checkpointing
+    supported = family_of(run.traces.config).gradient_checkpointing
     runs = [] if train.gradient_checkpointing else [run]
     runs += [dataclasses.replace(run, gradient_checkpointing=True)] if supported else []
     best: tuple[int, Run, Any] | None = None
     for candidate in runs:
-        line = traces.line(candidate.setting, length=run.length)
+        line = candidate.traces.line(candidate.setting, length=run.length)
         most = largest_micro_batch(candidate, capacity, most=4096, line=line)
         if best is None or min(most, wanted) > min(best[0], wanted):
             best = (most, candidate, line)

@@ -30,7 +30,7 @@ from llmclf.model.build import ModelConfig
 from llmclf.model.family import block_of, family_of
 from llmclf.model.quantize import Quantize
 from llmclf.model.tune import set_training_mode, tune
-from llmclf.train.memory import Precision
+from llmclf.train.memory import Precision, Weight, inventory
 
 Device = Literal["cuda", "cpu"]
 EFFICIENT_ATTENTION_ALIGNMENT = 16  # a mask of another width is padded, hence copied
@@ -93,7 +93,15 @@ class Traces:
         self.fake = config.model_type not in VALUES_NEEDED
         self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True) if self.fake else nullcontext()
         self.models: dict[tuple[Setting, int], nn.Module] = {}
+        self.inventories: dict[ModelConfig, list[Weight]] = {}
         self.found: dict[tuple[Setting, int, int, int], Activations] = {}
+
+    def inventory(self, model: ModelConfig) -> list[Weight]:
+        """Every parameter of the whole model, tuned so."""
+        if model not in self.inventories:
+            tuned = _tuned(self.config, model)
+            self.inventories[model] = inventory(tuned, family_of(self.config))
+        return self.inventories[model]
 
     def activations(self, setting: Setting, *, rows: int, length: int) -> Activations:
         """Bytes of one micro-batch of ``rows`` rows of ``length`` tokens each.
@@ -168,11 +176,16 @@ def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
 LISTS_OF_BLOCKS = ("layer_types", "attention_window")
 
 
+def _tuned(config: PretrainedConfig, model: ModelConfig) -> Any:
+    with torch.device("meta"):
+        base = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+    return tune(base, model)
+
+
 def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
     # PEFT moves its layers about, which works on the meta device and not on fake tensors.
-    with unset_fake_temporarily(), torch.device("meta"):
-        base = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
-        model: Any = tune(base, setting.model)
+    with unset_fake_temporarily():
+        model = _tuned(config, setting.model)
     if setting.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     set_training_mode(model)

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
+from transformers import PretrainedConfig
 
 from llmclf.config import ConfigError
 from llmclf.model.build import ModelConfig, Tune
-from llmclf.model.family import family_of
 from llmclf.model.quantize import QUANTIZED_METHODS, Quantize
-from llmclf.model.tune import tune
 from llmclf.train.activations import Activations, Device, Setting, Traces
 from llmclf.train.engine import InForce, Strategy
-from llmclf.train.memory import Precision, States, Weight, inventory, model_states
+from llmclf.train.memory import Precision, States, model_states
 
 
 def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
@@ -49,8 +47,8 @@ class Bytes:
 class Run:
     """Everything about a run that its memory depends on, but the micro-batch."""
 
-    config: PretrainedConfig
-    """Of the classification model, as ``prepare_config`` leaves it."""
+    traces: Traces
+    """Of the classification model's configuration, as ``prepare_config`` leaves it."""
     model: ModelConfig
     strategy: Strategy
     world_size: int
@@ -61,15 +59,9 @@ class Run:
     device: Device = "cuda"
 
     @cached_property
-    def weights(self) -> list[Weight]:
-        with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(self.config)
-        return inventory(tune(model, self.model), family_of(self.config))
-
-    @cached_property
     def states(self) -> States:
         return model_states(
-            self.weights,
+            self.traces.inventory(self.model),
             strategy=self.strategy,
             world_size=self.world_size,
             precision=self.precision,
@@ -156,7 +148,7 @@ def of_run(
     ``in_force``: the engine's :class:`.InForce`; ``length``: tokens of its longest row.
     """
     run = Run(
-        config=config,
+        traces=Traces(config),
         model=model_config,
         strategy=in_force.strategy,
         world_size=in_force.world_size,
@@ -166,6 +158,6 @@ def of_run(
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     rows = in_force.micro_batch_size
-    acts = Traces(config).activations(run.setting, rows=rows, length=length)
+    acts = run.traces.activations(run.setting, rows=rows, length=length)
     found = run.with_activations(acts, accumulation=in_force.accumulation)
     return {f"{name}_bytes": value for name, value in vars(found).items()}
