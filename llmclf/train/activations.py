@@ -109,7 +109,7 @@ class Traces:
         Traces the whole model where it is shallow, else two depths.
         """
         depth, period = self.config.num_hidden_layers, _period(self.config)
-        least = max(2, setting.model.last_n + 1 if setting.model.tune == "last_n" else 2)
+        least = setting.model.last_n + 1 if setting.model.tune == "last_n" else 1
         shallow = least + (depth - least) % period
         if depth <= shallow + period:
             return self.trace(setting, depth, rows, length)
