@@ -148,7 +148,9 @@ def main(argv: Sequence[str]) -> None:
     corpus = read_corpus(chosen, options, config)
     console.print(corpus.source, markup=False, highlight=False)
     traces = traces_of(chosen, config, corpus)
-    found = plan(chosen, traces, corpus, devices=options.devices, capacity=capacity)
+    found = plan(
+        chosen, traces, corpus, devices=options.devices, capacity=capacity, methods=METHODS
+    )
     own = cheapest(found, chosen.model)
     overall = cheapest(found)
     time = duration(chosen.train, corpus, speed)
@@ -229,7 +231,7 @@ def plan(
     *,
     devices: int,
     capacity: int,
-    methods: Sequence[tuple[Tune, Quantize]] = METHODS,
+    methods: Sequence[tuple[Tune, Quantize]],
 ) -> list[Option]:
     """Every method under every strategy, in the order of ``methods`` and STRATEGIES.
 

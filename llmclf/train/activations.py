@@ -109,7 +109,8 @@ class Traces:
         Traces the whole model where it is shallow, else two depths.
         """
         depth, period = self.config.num_hidden_layers, _period(self.config)
-        least = setting.model.last_n + 1 if setting.model.tune == "last_n" else 1
+        # From two blocks on: the last one is not like the others, and the first may not be.
+        least = max(2, setting.model.last_n + 1 if setting.model.tune == "last_n" else 2)
         shallow = least + (depth - least) % period
         if depth <= shallow + period:
             return self.trace(setting, depth, rows, length)
