@@ -36,6 +36,7 @@ from llmclf.report import comparison
 from llmclf.train import fine_tune, footprint
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import orderly_exit
+from llmclf.train.supervise import supervised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +307,7 @@ def main(
     quieten()
     console = main_console()
     description = sys.modules[recipe.__module__].__doc__
-    with exit_on_user_error(), orderly_exit():
+    with exit_on_user_error(), orderly_exit(), supervised():
         made = recipe()
         experiments = made if isinstance(made, list) else [made]
         launches = [parse(e, argv, description) for e in experiments]

@@ -34,7 +34,8 @@ def problems(folder: Path) -> list[str]:
 def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Raise ConfigError unless the folder is free, or holds an unfinished run of the same settings
     to resume."""
-    if not folder.exists() or not any(folder.iterdir()):
+    # Hidden files are what an end amid the very first write left.
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
         return
     if not resume:
         raise ConfigError(

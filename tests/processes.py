@@ -9,10 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -42,6 +44,13 @@ class Ranks:
         assert code or not alive, f"another rank hangs: {self.text()}"
         return code
 
+    def signal(self, number: int, ranks: Iterable[int] | None = None) -> None:
+        """Send a signal to some of the ranks, or to all."""
+        for rank in range(len(self.processes)) if ranks is None else ranks:
+            pid = self.processes[rank].pid
+            assert pid is not None
+            os.kill(pid, number)
+
     def kill(self) -> bool:
         """SIGKILL to all that are alive; returns whether any was."""
         alive = [process for process in self.processes if process.is_alive()]
@@ -63,10 +72,11 @@ def start(
     ranks: int = 1,
     environment: dict[str, str] | None = None,
     kill_at: int = 0,
+    kill_signal: int = signal.SIGKILL,
 ) -> Ranks:
     """Start a recipe (or any script) as ``ranks`` processes joined by gloo.
 
-    ``kill_at``: SIGKILL rank 0 before its so-many-th change on the disk (see child.py).
+    ``kill_at``: ``kill_signal`` to rank 0 before its so-many-th change on the disk (see child.py).
     """
     argv = [str(REPOSITORY / recipe), *options]
     port = free_port()
@@ -77,6 +87,7 @@ def start(
             "environment": (environment or {}) | rank_environment(rank, ranks, port),
             "log": str(log),
             "kill_at": kill_at if rank == 0 else 0,
+            "kill_signal": kill_signal,
         }
         process = _context.Process(
             target=runpy.run_path, args=(str(CHILD), {"request": request}), daemon=True

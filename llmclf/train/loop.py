@@ -24,6 +24,7 @@ from llmclf.evaluate.scores import score
 from llmclf.model.family import Family
 from llmclf.model.tune import set_training_mode
 from llmclf.track import MetricsLog
+from llmclf.train import interrupt
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import InForce
@@ -81,7 +82,8 @@ def train(
     """
     run = _Run(model, task, config, family, accelerator, in_force, checkpoints, metrics, seed)
     total = num_steps(config, len(task.train))
-    with TrainingProgress(console, num_steps=total, first_step=run.state.step) as progress:
+    bar = TrainingProgress(console, num_steps=total, first_step=run.state.step)
+    with bar as progress, interrupt.between_steps():
         while run.state.step < total and not run.state.stopped_early:
             run.epoch(total, progress)
     checkpoints.load_best(run.state, run.strategy)
@@ -116,6 +118,7 @@ class _Run:
         self.metrics.restart(last_step=self.state.step)
         self.steps_per_epoch = steps_per_epoch(self.config, len(self.task.train))
         self.train_loss = float("nan")
+        self.interrupted = False
 
     def epoch(self, total: int, progress: TrainingProgress) -> None:
         """Take the steps that are left of the current epoch."""
@@ -138,6 +141,8 @@ class _Run:
             if self.state.step % self.config.log_every == 0 or self.state.step in (1, total):
                 self.metrics.append({"step": self.state.step, "split": "train", **record})
             self.after_step(total, progress)
+            if self.interrupted:
+                interrupt.stop(self.accelerator, self.state.step, total)
             if self.state.stopped_early:
                 return
 
@@ -163,7 +168,7 @@ class _Run:
         """Accumulate the gradient of the step's loss, and return that loss, equal on every rank."""
         data, rank = self.task.train, self.accelerator.process_index
         denominator = self.loss.denominator(data.targets[step.rows])
-        local = torch.zeros((), device=self.accelerator.device)
+        local = torch.zeros(2, device=self.accelerator.device)  # the loss; a signal came
         losses: list[tuple[np.ndarray, torch.Tensor]] = []
         for i, ranks in enumerate(step.micro_batches):
             rows = ranks[rank]
@@ -175,9 +180,11 @@ class _Run:
                 loss_B = self.rows_loss(rows)
                 part = weight * loss_B.sum() / denominator
                 self.strategy.backward(part)
-            local += part.detach()
+            local[0] += part.detach()
             losses.append((rows, loss_B.detach()))
-        loss = float(self.accelerator.reduce(local, reduction="sum"))
+        local[1] = interrupt.requested()
+        loss, interrupted = self.accelerator.reduce(local, reduction="sum").tolist()
+        self.interrupted = interrupted > 0
         if not math.isfinite(loss):
             broken = [rows[~loss_B.isfinite().cpu().numpy()] for rows, loss_B in losses]
             names = [data.ids[row] for row in np.concatenate(broken)]
@@ -200,16 +207,15 @@ class _Run:
         )
 
     def after_step(self, total: int, progress: TrainingProgress) -> None:
-        """Evaluate and checkpoint where it is time."""
+        """Evaluate and checkpoint where it is time, or where a signal ends the run."""
         step, last = self.state.step, self.state.step == total
         evaluate_every = self.config.evaluate_every or self.steps_per_epoch
         evaluate = last or step % evaluate_every == 0
         if evaluate:
             self.evaluate(progress)
         checkpoint_every = self.config.checkpoint_every
-        if (evaluate and checkpoint_every is None) or (
-            checkpoint_every and (last or step % checkpoint_every == 0)
-        ):
+        due = last or step % checkpoint_every == 0 if checkpoint_every else evaluate
+        if due or self.interrupted:
             self.checkpoints.save(self.state, self.strategy)
 
     def evaluate(self, progress: TrainingProgress) -> None:

@@ -1,0 +1,142 @@
+"""SIGTERM and SIGUSR1 end a run after the current step, with a checkpoint and exit code 143.
+
+The handler only notes the signal. Inside the training loop the note travels with the loss, which is
+summed over the ranks once a step anyway, so that all ranks stop after the same step. Anywhere else
+the process ends at once: what it leaves is what a kill leaves, and a resume redoes the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from accelerate import Accelerator
+
+from llmclf.config import write_text
+
+EXIT_CODE = 143  # 128 + SIGTERM, as a shell reports it
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+MARKER = "LLMCLF_PREEMPTED"  # environment variable: the file that says the run was interrupted
+
+
+@dataclass
+class _State:
+    """Of this process; set by the signal handler and the watchdog, read by the loop."""
+
+    reason: str | None = None
+    since: float = 0.0
+    stepping: bool = False
+    """Inside the training loop: a step boundary will come."""
+    at_boundary: bool = False
+    """All ranks agreed to stop and are saving."""
+    watched: bool = False
+    """A watchdog ends the process where no step boundary comes."""
+
+
+_state = _State()
+
+
+class Stopped(SystemExit):
+    """Leaves the run after its checkpoint was saved."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_CODE)
+        self.message = message
+
+
+def request(reason: str) -> None:
+    """Ask this process to stop. Slurm and the launcher both send the signal: the first counts."""
+    if _state.reason is None:
+        _state.reason, _state.since = reason, time.monotonic()
+
+
+def requested() -> bool:
+    """Whether this rank was asked to stop; a step's loss carries it to all ranks."""
+    return _state.reason is not None
+
+
+def overdue(grace_seconds: float, idle_seconds: float) -> bool:
+    """Whether a request has waited too long: in the loop for a step boundary, elsewhere at all."""
+    if _state.reason is None or _state.at_boundary:
+        return False
+    patience = grace_seconds if _state.stepping else idle_seconds
+    return time.monotonic() - _state.since > patience
+
+
+@contextlib.contextmanager
+def between_steps() -> Iterator[None]:
+    """The training loop, which stops at its next step boundary when asked to."""
+    _state.stepping = True
+    try:
+        yield
+    finally:
+        _state.stepping = False
+    if requested() and not _state.watched:
+        leave()
+
+
+def stop(accelerator: Accelerator, step: int, total: int) -> NoReturn:
+    """End the run after a step whose checkpoint is saved. All ranks must call this."""
+    request("SIGTERM")  # of another rank
+    _state.at_boundary = True
+    if accelerator.is_main_process:
+        write_marker()
+    accelerator.wait_for_everyone()  # no launcher may see a rank end before the marker is there
+    raise Stopped(
+        f"stopped by {_state.reason} after step {step:,} of {total:,}; go on with --resume"
+    )
+
+
+def leave() -> NoReturn:
+    """End the process here and now."""
+    if os.environ.get("RANK", "0") == "0":
+        write_marker()
+        print(f"stopped by {_state.reason}; go on with --resume", flush=True)
+    os._exit(EXIT_CODE)
+
+
+def write_marker() -> None:
+    """Tell the job script why the run ended: launchers turn every exit code into 1."""
+    if path := os.environ.get(MARKER):
+        write_text(Path(path), f"{_state.reason}\n")
+
+
+@contextlib.contextmanager
+def handled(*, watched: bool) -> Iterator[None]:
+    """Note the signals while the block runs.
+
+    ``watched``: a watchdog looks after requests outside the loop, where the main thread may sit in
+    a collective and would run no handler.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    global _state
+    _state = _State(watched=watched)
+    before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
+    ending: dict[signal.Signals, Any] = before
+    try:
+        yield
+    except BaseException:
+        # The launcher answers the end of one rank by SIGTERM to the others. They end as well, and
+        # the first must be left the time to say why.
+        if watched:
+            ending = dict.fromkeys(SIGNALS, signal.SIG_IGN)
+        raise
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, ending[number])
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    request(signal.Signals(number).name)
+    if not _state.stepping and not _state.watched:
+        leave()
