@@ -6,6 +6,7 @@ after the seconds that importing takes.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -17,6 +18,8 @@ import time
 from collections.abc import Iterable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("child.py")
@@ -110,7 +113,7 @@ def accelerate_launch(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env=launch_environment(),
         capture_output=True,
         text=True,
         timeout=2 * SECONDS,
@@ -118,6 +121,71 @@ def accelerate_launch(*arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+class Launched:
+    """A running ``accelerate launch ARGUMENTS`` in the repository, and the ranks it started."""
+
+    def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
+        self.log = log
+        with log.open("w", encoding="utf-8") as file:
+            self.launcher = subprocess.Popen(
+                [sys.executable, "-m", "accelerate.commands.launch", *arguments],
+                cwd=REPOSITORY,
+                env=launch_environment() | environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self.ranks: list[psutil.Process] = []
+
+    def find_ranks(self, count: int) -> list[psutil.Process]:
+        """The processes of the ranks, in their order, once all are there."""
+        deadline = time.monotonic() + SECONDS
+        while len(self.ranks) < count:
+            assert time.monotonic() < deadline and self.launcher.poll() is None, self.text()
+            time.sleep(0.05)
+            found = {}
+            for process in psutil.Process(self.launcher.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    rank = process.environ().get("RANK", "0" if count == 1 else None)
+                    if rank is not None and "recipe" in " ".join(process.cmdline()):
+                        found[int(rank)] = process
+            self.ranks = [found[rank] for rank in sorted(found)]
+        return self.ranks
+
+    def wait(self) -> int:
+        """The launcher's exit code."""
+        return self.launcher.wait(2 * SECONDS)
+
+    def wait_for(self, path: Path, text: str) -> None:
+        """Return once ``text`` stands in the file ``path``."""
+        deadline = time.monotonic() + SECONDS
+        while not (path.exists() and text in path.read_text(encoding="utf-8")):
+            assert time.monotonic() < deadline, f"{text!r} does not come: {self.text()}"
+            assert self.launcher.poll() is None, self.text()
+            time.sleep(0.02)
+
+    def seconds_until_gone(self) -> float:
+        """How long the ranks go on, from now."""
+        started = time.monotonic()
+        _, alive = psutil.wait_procs(self.ranks, timeout=SECONDS)
+        assert not alive, f"orphans: {alive}"
+        return time.monotonic() - started
+
+    def text(self) -> str:
+        """What was printed."""
+        return self.log.read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        for process in (*self.ranks, self.launcher):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.launcher.wait()
+
+
+def launch_environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
 def wait_until(path: Path, text: str, ranks: Ranks) -> None:

@@ -20,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Ini
 
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
+from llmclf.train import memory_retry
 from llmclf.train.config import TrainConfig
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
@@ -273,7 +274,7 @@ def in_force(accelerator: Accelerator, config: TrainConfig) -> InForce:
     """Derive micro-batch size and accumulation for this number of processes."""
     world_size = accelerator.num_processes
     per_rank = -(-config.global_batch_size // world_size)
-    micro_batch_size = min(config.micro_batch_size or per_rank, per_rank)
+    micro_batch_size = memory_retry.limited(min(config.micro_batch_size or per_rank, per_rank))
     return InForce(
         world_size=world_size,
         strategy=strategy_of(accelerator),  # type: ignore[arg-type]

@@ -153,7 +153,9 @@ class FineTune:
         it again, and predictions are made with the divided weights.
         """
         main, divided = self.accelerator.is_main_process, self.in_force.divides_weights
-        rows = np.arange(min(ROUND_TRIP_ROWS, len(self.task.validation)))
+        rows = np.arange(
+            min(ROUND_TRIP_ROWS, self.in_force.micro_batch_size, len(self.task.validation))
+        )
         batch = self.task.collate(self.task.validation, rows)
         exact = self.precise(engine).eval()
         with torch.inference_mode():

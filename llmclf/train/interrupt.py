@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +49,9 @@ class Stopped(SystemExit):
     def __init__(self, message: str) -> None:
         super().__init__(EXIT_CODE)
         self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def request(reason: str) -> None:
@@ -116,9 +118,6 @@ def handled(*, watched: bool) -> Iterator[None]:
     ``watched``: a watchdog looks after requests outside the loop, where the main thread may sit in
     a collective and would run no handler.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     global _state
     _state = _State(watched=watched)
     before = {number: signal.signal(number, _on_signal) for number in SIGNALS}

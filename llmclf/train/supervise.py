@@ -4,19 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
 
-from llmclf.train import interrupt
+from llmclf.config import UserError
+from llmclf.train import interrupt, memory_retry
+from llmclf.train.watchdog import POLL_SECONDS, Launch, Verdict, Watchdog
 
 
 @contextlib.contextmanager
 def supervised() -> Iterator[None]:
     """Run the block such that a signal, a dead rank or a full memory ends or restarts it on all
     ranks."""
-    with interrupt.handled(watched=False):
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    launch = Launch.of_this_process()
+    watchdog = None if launch.alone else Watchdog(launch)
+    with interrupt.handled(watched=watchdog is not None):
+        if watchdog is not None:
+            watchdog.start()
         try:
             yield
-        except interrupt.Stopped as stopped:
-            if os.environ.get("RANK", "0") == "0":
-                print(stopped.message, flush=True)
+        except BaseException as error:
+            after_error(error, launch, watchdog)
             raise
+        if watchdog is not None:
+            watchdog.leave(failed=False)
+
+
+def after_error(error: BaseException, launch: Launch, watchdog: Watchdog | None) -> None:
+    """Restart if memory is short; else say what this rank knows, and leave the run."""
+    micro_batch_size = memory_retry.in_use()
+    if memory_retry.is_out_of_memory(error) and micro_batch_size is not None:
+        retry(launch, watchdog, micro_batch_size)
+    stopped = isinstance(error, interrupt.Stopped)
+    if stopped and launch.rank == 0:
+        print(str(error), flush=True)
+    if stopped and watchdog is not None:
+        watchdog.leave(failed=False)
+    if stopped:
+        # All is saved, and whoever sent the signal waits: the interpreter takes seconds to end.
+        os._exit(interrupt.EXIT_CODE)
+    if watchdog is None:
+        return
+    own = (UserError, FloatingPointError)
+    if launch.world_size > 1 and isinstance(error, Exception) and not isinstance(error, own):
+        # A collective fails when a peer dies or restarts: then the watchdog says what happened,
+        # and does what follows, while this error is on its way.
+        time.sleep(3 * POLL_SECONDS)
+    watchdog.leave(failed=not isinstance(error, SystemExit) or bool(error.code))
+
+
+def retry(launch: Launch, watchdog: Watchdog | None, micro_batch_size: int) -> None:
+    """Start all ranks again with half the micro-batch, or end them where there is no half."""
+    text, half = memory_retry.message(launch.rank, micro_batch_size), micro_batch_size // 2
+    if watchdog is not None:
+        watchdog.post(Verdict("memory" if half else "exhausted", text, half))
+        threading.Event().wait()  # the watchdog ends this process
+    print(text, file=sys.stderr, flush=True)
+    if half:
+        memory_retry.restart(half)
+    os._exit(1)
