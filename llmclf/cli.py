@@ -13,6 +13,11 @@ from tyro.extras import SubcommandApp
 from llmclf.config import ConfigError, exit_on_user_error, write_text
 
 app = SubcommandApp()
+DESCRIPTION = """Compare ways of classifying text.
+
+llmclf plan RECIPE says what fits on your devices, llmclf slurm RECIPE prints a job script (each
+with --help), llmclf --version the version.
+"""
 
 
 @app.command
@@ -77,15 +82,17 @@ def main() -> None:
         print(version("llmclf"))
         return
     with exit_on_user_error():
+        # These pass on options of the recipe, which tyro would refuse.
         if sys.argv[1:2] == ["plan"]:
             from llmclf import plan
 
             plan.main(sys.argv[2:])
-            return
-        app.cli(
-            prog="llmclf",
-            description="Compare ways of classifying text (llmclf --version prints the version).",
-        )
+        elif sys.argv[1:2] == ["slurm"]:
+            from llmclf import slurm
+
+            slurm.main(sys.argv[2:])
+        else:
+            app.cli(prog="llmclf", description=DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""``llmclf slurm``: print a job script for Slurm, to be read, kept and submitted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from llmclf.config import ConfigError, did_you_mean
+
+RUN = Path("launch/slurm/run.sh")
+INDEX = "{}"  # in an argument: the array index, which launch/slurm/array.sbatch puts in its place
+HELP = """Print a job script for Slurm, from the root of the repository:
+
+llmclf slurm recipes/bert_large.py --data.source my.csv --nodes 2 --gpus-per-node 8 | sbatch
+
+The recipe comes first. What is not listed below is passed on to it.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobScript:
+    """What Slurm is asked for."""
+
+    nodes: int = 1
+    """Machines."""
+    gpus_per_node: int | None = None
+    """GPUs, and with them processes, on each machine; None: one process without a GPU."""
+    cpus_per_task: int | None = None
+    """CPU cores on each machine; None: what the cluster gives."""
+    time: str | None = None
+    """Time limit as Slurm writes it: 8:00:00, 2-00:00:00 or minutes. At the limit the job is
+    requeued and goes on."""
+    partition: str | None = None
+    """Queue to submit to; None: the cluster's default."""
+    config_file: Path | None = None
+    """Launch file; None: single.yaml for one process, ddp.yaml for several."""
+    array: str | None = None
+    """folds:K or seeds:K: K runs, one for each fold or seed, in folders of their own."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "gpus_per_node", "cpus_per_task"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} {value}: must be 1 or more.")
+        if self.time is not None and not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", self.time):
+            raise ConfigError(
+                f"--time {self.time!r}: Slurm reads minutes, H:MM:SS or D-HH:MM:SS. For instance "
+                "--time 8:00:00."
+            )
+        if self.partition is not None and not re.fullmatch(r"[\w.,-]+", self.partition):
+            raise ConfigError(f"--partition {self.partition!r}: is no name of a partition.")
+        if self.array is not None and not re.fullmatch(r"(folds|seeds):[1-9]\d*", self.array):
+            raise ConfigError(
+                f"--array {self.array!r}: allowed are folds:K and seeds:K. For instance folds:5."
+            )
+
+    def launch_file(self) -> Path:
+        """The launch file, or the one that fits the number of processes."""
+        processes = self.nodes * (self.gpus_per_node or 1)
+        default = "single.yaml" if processes == 1 else "ddp.yaml"
+        return self.config_file or Path("launch/accelerate") / default
+
+    def directives(self, name: str) -> list[str]:
+        """The options of sbatch, in the order of launch/slurm/*.sbatch."""
+        values = {
+            "job-name": name,
+            "nodes": self.nodes,
+            "ntasks-per-node": 1,
+            "gpus-per-node": self.gpus_per_node,
+            "cpus-per-task": self.cpus_per_task,
+            "time": self.time,
+            "partition": self.partition,
+            "array": self.array and f"0-{int(self.array.partition(':')[2]) - 1}",
+            "open-mode": "append",
+            "signal": "TERM@180",
+        }
+        given = [f"#SBATCH --{key}={value}" for key, value in values.items() if value is not None]
+        return [*given, "#SBATCH --requeue"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the script. Raises ConfigError where it could not run."""
+    if not arguments or arguments[0].startswith("-"):
+        tyro.cli(JobScript, args=["--help"], prog="llmclf slurm RECIPE", description=HELP)
+    options, rest = tyro.cli(
+        JobScript, args=list(arguments[1:]), prog="llmclf slurm RECIPE", return_unknown_args=True
+    )
+    print(job_script(options, Path(arguments[0]), rest), end="")
+
+
+def job_script(options: JobScript, recipe: Path, arguments: Sequence[str]) -> str:
+    """The script: what Slurm is asked for, and one line that runs the recipe.
+
+    Raises ConfigError unless the files are there.
+    """
+    check_files(options, recipe)
+    line = ["bash", str(RUN), "--config_file", str(options.launch_file()), str(recipe), *arguments]
+    if options.array is not None:
+        line += array_arguments(options.array, recipe, arguments)
+    quoted = [shlex.quote(argument) for argument in line]
+    if options.array is not None:
+        quoted = [word.replace(INDEX, "'\"$SLURM_ARRAY_TASK_ID\"'") for word in quoted]
+    name = re.sub(r"[^\w.-]", "-", recipe.stem)
+    return "\n".join(["#!/bin/bash", *options.directives(name), "exec " + " ".join(quoted), ""])
+
+
+def check_files(options: JobScript, recipe: Path) -> None:
+    """Raise ConfigError unless recipe, launch file and run.sh are there."""
+    if not RUN.is_file():
+        raise ConfigError(f"{RUN} is not here. Change to the root of the llmclf repository.")
+    if not recipe.is_file():
+        names = [str(path) for path in recipe.parent.glob("*.py")]
+        raise ConfigError(
+            f"recipe {str(recipe)!r}: no such file.{did_you_mean(str(recipe), names)}"
+        )
+    launch = options.launch_file()
+    if not launch.is_file():
+        names = [str(path) for path in Path("launch/accelerate").glob("*.yaml")]
+        raise ConfigError(
+            f"--config-file {str(launch)!r}: no such file.{did_you_mean(str(launch), names)} "
+            f"There are: {', '.join(sorted(names))}."
+        )
+
+
+def array_arguments(array: str, recipe: Path, arguments: Sequence[str]) -> list[str]:
+    """The options that make each index a run of its own."""
+    what, _, count = array.partition(":")
+    taken = {"folds": ("--data.fold", "--data.folds"), "seeds": ("--seed",)}[what]
+    for option in (*taken, "--output-dir"):
+        if any(argument.split("=")[0] == option for argument in arguments):
+            raise ConfigError(f"{option}: --array {array} sets it for each run. Leave it out.")
+    folder = f"runs/{recipe.stem.replace('_', '-')}/{what[:-1]}-{INDEX}"
+    own = ["--data.folds", count, "--data.fold", INDEX] if what == "folds" else ["--seed", INDEX]
+    return [*own, "--output-dir", folder]
