@@ -3,7 +3,8 @@ that a dead rank will never join.
 
 The ranks share one verdict, the first that any of them posts, through a key of the process group's
 store: a rank died, failed, ran out of memory, or was told to stop. Each watchdog reads it twice a
-second and looks whether the local ranks and the launcher are alive.
+second and looks whether the local ranks and the launcher are alive. Of other machines the first
+rank looks whether they are heard of at all.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ IDLE_SECONDS = 2.0  # outside the loop a signal ends the process after that, tim
 FAILED_SECONDS = 5.0  # from the failure of one rank to the end of the others, which may say why
 LOST_SECONDS = 3.0  # without the store
 RESTART_SECONDS = 60.0
+SILENT_LOOKS = 120  # of another machine, a minute: long calls into libraries hold up its watchdogs
 STORE_SECONDS = timedelta(seconds=5)
 
 
@@ -53,6 +55,8 @@ class Launch:
     rank: int
     world_size: int
     local_ranks: range
+    machine: int
+    machines: int
     launcher: int | None
     """Process id of torchrun's agent or of accelerate's launcher, if one started this process."""
     hosts_store: bool
@@ -68,6 +72,8 @@ class Launch:
             rank=rank,
             world_size=world_size,
             local_ranks=range(first, first + int(env.get("LOCAL_WORLD_SIZE", "1"))),
+            machine=int(env.get("GROUP_RANK", "0")),
+            machines=int(env.get("GROUP_WORLD_SIZE", "1")),
             launcher=_launcher(),
             hosts_store=rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         )
@@ -104,6 +110,7 @@ class Watchdog(threading.Thread):
         self.lost_since: float | None = None
         self.leaving = False
         self.peers: dict[int, psutil.Process | None] = {}
+        self.heard: dict[int, tuple[int, int]] = {}  # of a machine: its last beat, looks since then
         self.store: dist.Store | None = None
         self.connecting = threading.Lock()
         # The main thread's handlers do not run while it sits in a collective, but the interpreter
@@ -154,6 +161,21 @@ class Watchdog(threading.Thread):
             if gone and not store.check([f"left/{rank}"]):
                 host = socket.gethostname()
                 self.post(Verdict("died", f"rank {rank} on {host} died; ending all ranks"))
+        if self.launch.machines > 1:
+            self.look_at_machines(store)
+
+    def look_at_machines(self, store: dist.Store) -> None:
+        """Let this machine be heard of, and miss those that are not."""
+        if self.launch.rank == self.launch.local_ranks[0]:
+            store.add(f"beat/{self.launch.machine}", 1)
+        for machine in range(self.launch.machines) if self.launch.rank == 0 else ():
+            beat = store.add(f"beat/{machine}", 0)
+            last, looks = self.heard.get(machine, (0, 0))
+            # Looks, not seconds: they stand still while this process is suspended, too.
+            self.heard[machine] = (beat, looks + 1 if beat == last and beat else 0)
+            if looks > SILENT_LOOKS and not store.check([f"away/{machine}"]):
+                silent = f"machine {machine} of {self.launch.machines} is silent"
+                self.post(Verdict("died", f"{silent}; ending all ranks"))
 
     def connected(self) -> dist.Store | None:
         """A connection of our own to the store: the group's is locked while another thread
@@ -235,6 +257,7 @@ class Watchdog(threading.Thread):
                 if failed:
                     self.post(Verdict("failed"))
                 self.store.set(f"left/{self.launch.rank}", "")
+                self.store.set(f"away/{self.launch.machine}", "")
                 left = self.store.add("left", 1)
         except RuntimeError:
             failed = True

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llmclf.evaluate.predictions import Predictions
@@ -55,10 +56,10 @@ def start(tmp_path: Path, bert: Path, corpus: Path) -> Iterator[Start]:
     """Launch a run that would take minutes, into tmp_path/run."""
     started = []
 
-    def launch(*launch: str, **environment: str) -> Launched:
+    def launch(*launch: str, log: str = "log", **environment: str) -> Launched:
         started.append(
             Launched(
-                tmp_path / "log",
+                tmp_path / log,
                 *launch,
                 *(RECIPE, "--model.checkpoint", str(bert), "--data.source", str(corpus)),
                 *("--train.epochs", "1000", "--output-dir", str(tmp_path / "run")),
@@ -88,6 +89,34 @@ def test_a_killed_rank_ends_all_within_seconds(start: Start, tmp_path: Path, vic
     print(f"all ranks gone after {seconds:.1f} s")
     assert seconds <= WITHIN_SECONDS
     assert launched.text().count(f"rank {victim} on ") == 1
+
+
+def two_machines(start: Start, tmp_path: Path) -> list[Launched]:
+    """Two launchers on loopback, as on two machines, in the training loop."""
+    place = ("--num_machines", "2", "--same_network", "--main_process_ip", "127.0.0.1")
+    port = ("--main_process_port", str(free_port()))
+    both = [start(*DDP, *place, *port, "--machine_rank", str(i), log=f"log-{i}") for i in (0, 1)]
+    for each in both:
+        each.find_ranks(1)
+    in_the_loop(both[0], 1, tmp_path)
+    return both
+
+
+def test_a_rank_killed_on_another_machine_ends_all(start: Start, tmp_path: Path) -> None:
+    here, there = two_machines(start, tmp_path)
+    there.ranks[0].kill()
+    assert here.seconds_until_gone() <= WITHIN_SECONDS
+    assert [here.wait(), there.wait()] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_machine_that_falls_silent_ends_all(start: Start, tmp_path: Path) -> None:
+    here, there = two_machines(start, tmp_path)
+    for process in (psutil.Process(there.launcher.pid), *there.ranks):
+        process.suspend()
+    assert 40 < here.seconds_until_gone() < 90
+    assert here.wait() == 1
+    assert here.text().count("machine 1 of 2 is silent") == 1
 
 
 @pytest.mark.slow

@@ -145,6 +145,7 @@ def test_at_the_time_limit_it_is_requeued_and_resumed(
     facts = cluster.wait(job, seconds=300)
     log = (tmp_path / "log").read_text()
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), log[-3000:]
+    assert log.count("stopped by SIGTERM after step") == 1
     print(f"Restarts {facts['Restarts']}, {time.monotonic() - begun:.0f} s")
     assert_equal_to(unbroken, tmp_path / "run")
 
@@ -167,6 +168,18 @@ def test_a_dead_node_is_survived(
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), log[-3000:]
     print(f"Restarts {facts['Restarts']}, {time.monotonic() - begun:.0f} s")
     assert_equal_to(unbroken, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_sigusr1_is_a_wish_to_be_requeued(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
+    """One process: its launcher dies of the signal at once, and Slurm must wait for the rank."""
+    job = submit(script="single_node", launch=SINGLE)
+    wait_for_step(cluster, job, tmp_path, 3)
+    cluster.call("scancel", "--signal=USR1", str(job))
+    facts = cluster.wait(job)
+    log = (tmp_path / "log").read_text()
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), log[-3000:]
+    assert log.count("stopped by SIGUSR1 after step") == 1
 
 
 @pytest.mark.slow
