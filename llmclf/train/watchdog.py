@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Literal, NoReturn
@@ -24,11 +25,13 @@ from typing import Literal, NoReturn
 import psutil
 import torch.distributed as dist
 
+from llmclf.config import ConfigError
 from llmclf.train import interrupt, memory_retry
 
 POLL_SECONDS = 0.5
-GRACE_SECONDS = float(os.environ.get("LLMCLF_GRACE_SECONDS", "60"))
-"""From a signal to the next step boundary; the process ends without one after that."""
+GRACE_SECONDS = "LLMCLF_GRACE_SECONDS"
+"""Environment variable: from a signal to the next step boundary; the process ends without one after
+that."""
 IDLE_SECONDS = 2.0  # outside the loop a signal ends the process after that, time for a message
 FAILED_SECONDS = 5.0  # from the failure of one rank to the end of the others, which may say why
 LOST_SECONDS = 3.0  # without the store
@@ -100,11 +103,15 @@ def _launcher() -> int | None:
 
 
 class Watchdog(threading.Thread):
-    """Start it in the main thread; :meth:`leave` when the run ends by itself."""
+    """Start it in the main thread; :meth:`leave` when the run ends by itself.
+
+    Raises ConfigError where the grace time is no number.
+    """
 
     def __init__(self, launch: Launch) -> None:
         super().__init__(name="watchdog", daemon=True)
         self.launch = launch
+        self.grace_seconds = grace_seconds()
         self.verdict: Verdict | None = None
         self.verdict_since = 0.0
         self.lost_since: float | None = None
@@ -122,7 +129,9 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         """Look, twice a second and at each signal."""
         while not self.leaving:
-            if select.select([self.signals], [], [], POLL_SECONDS)[0]:
+            # Often until all are known: who dies before that is missed.
+            met = self.launch.world_size == 1 or len(self.peers) == len(self.launch.local_ranks)
+            if select.select([self.signals], [], [], POLL_SECONDS if met else POLL_SECONDS / 10)[0]:
                 self.take(os.read(self.signals, 64))
             if not self.leaving:
                 self.look()
@@ -143,7 +152,7 @@ class Watchdog(threading.Thread):
                 self.look_at_ranks()
             except RuntimeError:  # torch's errors of a store that is gone
                 self.lost_since = time.monotonic()
-        if interrupt.overdue(GRACE_SECONDS, IDLE_SECONDS):
+        if interrupt.overdue(self.grace_seconds, IDLE_SECONDS):
             self.post(Verdict("stop"))
         self.act()
 
@@ -227,9 +236,15 @@ class Watchdog(threading.Thread):
 
     def restart(self, micro_batch_limit: int) -> NoReturn:
         """Start this process anew, together with the other ranks."""
-        if self.launch.world_size > 1:
-            self.meet_elsewhere()
-        memory_retry.restart(micro_batch_limit)
+        if interrupt.requested():
+            interrupt.leave()
+        try:
+            if self.launch.world_size > 1:
+                self.meet_elsewhere()
+            memory_retry.restart(micro_batch_limit)
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)  # the main thread waits for the restart
 
     def meet_elsewhere(self) -> None:
         """Agree on a new store: the old one is full of the keys of this start."""
@@ -252,10 +267,13 @@ class Watchdog(threading.Thread):
 
     def leave(self, *, failed: bool) -> None:
         """The main thread leaves the run; from now on the others need not wait for this rank."""
+        left = self.launch.world_size
         try:
             if self.store is not None and self.lost_since is None:
                 if failed:
                     self.post(Verdict("failed"))
+                if self.verdict is not None and self.verdict.kind == "memory":
+                    threading.Event().wait()  # not left: the thread is about to start it again
                 self.store.set(f"left/{self.launch.rank}", "")
                 self.store.set(f"away/{self.launch.machine}", "")
                 left = self.store.add("left", 1)
@@ -270,6 +288,15 @@ class Watchdog(threading.Thread):
             while left < self.launch.world_size and time.monotonic() < deadline:
                 time.sleep(0.02)
                 left = self.store.add("left", 0)
+
+
+def grace_seconds() -> float:
+    """The grace time that is set, or one minute."""
+    text = os.environ.get(GRACE_SECONDS, "60")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{GRACE_SECONDS}={text!r}: must be a number of seconds.") from error
 
 
 def _process(pid: int) -> psutil.Process | None:

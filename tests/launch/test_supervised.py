@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from llmclf.evaluate.predictions import Predictions
 from llmclf.track import read_metrics
-from tests.processes import Launched, accelerate_launch, free_port
+from tests.processes import Launched, free_port, run
 
 RECIPE = "recipes/bert_base.py"
 DDP = ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2")
@@ -48,6 +49,26 @@ def forward(self, input_ids, **kwargs):
 Bert.forward = forward
 sys.argv = sys.argv[4:]
 runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+COMPARISON = """
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.train.config import TrainConfig
+
+
+def experiments():
+    return [
+        Experiment(
+            name=name, data=DataConfig(source="opinions"), train=TrainConfig(micro_batch_size=size)
+        )
+        for name, size in (("tiny", 2), ("one", None), ("two", None))
+    ]
+
+
+if __name__ == "__main__":
+    main(experiments)
 """
 
 
@@ -170,9 +191,8 @@ def short(bert: Path, corpus: Path) -> tuple[str, ...]:
 def small(short: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that was started with micro-batches of 4 rows."""
     folder = tmp_path_factory.mktemp("small") / "run"
-    port = ("--main_process_port", str(free_port()))
     options = (*short, "--train.micro-batch-size", "4", "--output-dir", str(folder))
-    accelerate_launch(*DDP, *port, RECIPE, *options)
+    run(folder.with_name("log"), RECIPE, *options, ranks=2)
     return folder
 
 
@@ -201,15 +221,32 @@ def test_out_of_memory_on_one_rank_halves_the_micro_batch_of_all(
         assert one.probabilities == pytest.approx(two.probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_each_run_of_a_comparison_has_its_own_micro_batch(
+    short: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Three runs in one process: the second and the third run out of memory, the first is kept."""
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(COMPARISON)
+    launched = launch_short_of_memory(tmp_path, "1", "forward", 4, DDP, short, str(recipe))
+    assert launched.wait() == 0, launched.text()
+    assert launched.text().count("out of memory on rank 1 with micro-batches of 8 rows") == 2
+    assert launched.text().count("finished earlier") == 3
+    for name, size in {"tiny": 2, "one": 4, "two": 4}.items():
+        environment = json.loads((tmp_path / "run" / name / "environment.json").read_text())
+        assert environment["micro_batch_size"] == size
+    first = read_metrics(tmp_path / "run" / "one" / "metrics.jsonl")
+    assert [r["step"] for r in first if r["split"] == "train"] == list(range(1, 15))
+
+
 def test_out_of_memory_with_one_row_says_what_to_set(
     short: tuple[str, ...], tmp_path: Path
 ) -> None:
-    options = (*short, "--train.micro-batch-size", "2")
+    options = (*short, "--train.micro-batch-size", "1")
     launched = launch_short_of_memory(tmp_path, "0", "forward", 0, SINGLE, options)
     assert launched.wait() == 1
-    assert "with micro-batches of 2 rows: starting again" in launched.text()
-    assert "with micro-batches of 1 row. Set --train.gradient-checkpointing" in launched.text()
-    assert "error:" in launched.text()
+    assert "error: out of memory on rank 0 with micro-batches of 1 row. Set " in launched.text()
+    assert "starting again" not in launched.text()
 
 
 def launch_short_of_memory(
@@ -219,10 +256,11 @@ def launch_short_of_memory(
     most: int,
     launch: tuple[str, ...],
     options: tuple[str, ...],
+    recipe: str = RECIPE,
 ) -> Launched:
     """Launch a run in which one rank has memory for so many rows."""
     script = folder / "full_memory.py"
     script.write_text(FULL_MEMORY)
     port = ("--main_process_port", str(free_port())) if launch == DDP else ()
-    arguments = (str(script), rank, where, str(most), RECIPE, *options)
+    arguments = (str(script), rank, where, str(most), recipe, *options)
     return Launched(folder / "log", *launch, *port, *arguments, "--output-dir", str(folder / "run"))
