@@ -13,6 +13,8 @@ export PATH="$PWD/.venv/bin:$PATH" PYTHONUNBUFFERED=1
 export LLMCLF_PREEMPTED="${TMPDIR:-/tmp}/llmclf-preempted-$SLURM_JOB_ID"
 # torchrun passes on only the signals named here, and kills its ranks 30 s later unless told so.
 export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 PET_SHUTDOWN_TIMEOUT=300
+# A long evaluation may lie between a signal and the end of the next step; Slurm gives 180 s.
+export LLMCLF_GRACE_SECONDS="${LLMCLF_GRACE_SECONDS:-150}"
 export LLMCLF_NODES="$SLURM_JOB_NUM_NODES"
 export LLMCLF_PROCESSES="$((SLURM_JOB_NUM_NODES * ${SLURM_GPUS_ON_NODE:-1}))"
 export LLMCLF_PORT="$((20000 + SLURM_JOB_ID % 20000))"
