@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError, dump_json, write_text
-from llmclf.model.build import ModelConfig
+from llmclf.model.build import ModelConfig, Tune
 from llmclf.model.family import Family, block_of, family_of, within
 
 
@@ -96,6 +96,19 @@ def set_training_mode(model: nn.Module) -> None:
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
             module.eval()
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel, tune: Tune) -> None:
+    """Recompute the activations of each block in the backward pass.
+
+    Non-reentrant: the reentrant form cuts the gradient where a block's input needs none, so LoRA
+    learns nothing.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if tune in ("head", "last_n"):
+        # transformers makes the embeddings' output need a gradient, and with it all frozen blocks
+        # would keep their activations, for a gradient that nobody reads.
+        model.disable_input_require_grads()
 
 
 def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:

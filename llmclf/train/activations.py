@@ -29,7 +29,8 @@ from transformers.pytorch_utils import Conv1D
 from llmclf.model.build import ModelConfig
 from llmclf.model.family import block_of, family_of
 from llmclf.model.quantize import Quantize
-from llmclf.model.tune import set_training_mode, tune
+from llmclf.model.tune import enable_gradient_checkpointing, set_training_mode, tune
+from llmclf.train.config import TrainConfig
 from llmclf.train.memory import Precision, Weight, inventory
 
 Device = Literal["cuda", "cpu"]
@@ -100,7 +101,7 @@ class Traces:
         """Every parameter of the whole model, tuned so."""
         if model not in self.inventories:
             tuned = _tuned(self.config, model)
-            self.inventories[model] = inventory(tuned, family_of(self.config))
+            self.inventories[model] = inventory(tuned, family_of(self.config), TrainConfig())
         return self.inventories[model]
 
     def activations(self, setting: Setting, *, rows: int, length: int) -> Activations:
@@ -188,7 +189,7 @@ def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
     with unset_fake_temporarily():
         model = _tuned(config, setting.model)
     if setting.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_gradient_checkpointing(model, setting.model.tune)
     set_training_mode(model)
     _put_on_the_cpu(model)
     _store_as_in_a_run(model, setting, family_of(config))

@@ -36,7 +36,7 @@ from llmclf.model.build import (
 from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
 from llmclf.model.flops import PEAK_FLOPS, training_flops
 from llmclf.model.quantize import keep_layout
-from llmclf.model.tune import count_parameters, save_model
+from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
 from llmclf.track import MetricsLog
 from llmclf.train.blueprint import Blueprint, check_strategy, divides_on_loading
 from llmclf.train.checkpoint import Checkpoints, State
@@ -279,7 +279,7 @@ def prepare(
     if weights and divides_on_loading():
         model = blueprint.load(seed, in_force_)
     if config.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+        enable_gradient_checkpointing(model, model_config.tune)
     multiple, shortest = padding_multiple_and_minimum(model.config, length)
     collate = Collator(
         tokenizer=tokenizer,
@@ -325,9 +325,3 @@ def check_rows(splits: Splits, num_processes: int) -> None:
             f"{len(splits.train)} training rows for {num_processes} processes: each "
             "needs at least one. Launch fewer processes."
         )
-
-
-def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
-    """Non-reentrant: the reentrant form cuts the gradient where a block's input needs none, so LoRA
-    learns nothing."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmclf.model.family import Family, block_of
 from llmclf.model.quantize import Quantize
+from llmclf.train.config import TrainConfig
 from llmclf.train.engine import Strategy
 from llmclf.train.optimizer import parameter_groups
 
@@ -81,10 +82,10 @@ class States:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-def inventory(model: nn.Module, family: Family) -> list[Weight]:
+def inventory(model: nn.Module, family: Family, config: TrainConfig) -> list[Weight]:
     """Every parameter of a tuned model (the meta device will do), shared ones once, in the model's
-    order."""
-    groups = parameter_groups(model, family)
+    order. ``config`` decides the optimizer's groups."""
+    groups = parameter_groups(model, family, config)
     group_of = {id(p): i for i, members in enumerate(groups.values()) for p in members}
     matrices: dict[int, Any] = {
         id(m.weight): m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D))

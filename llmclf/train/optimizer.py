@@ -16,14 +16,14 @@ from llmclf.train.config import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> torch.optim.AdamW:
-    """AdamW over what learns, one parameter group per (depth, weight decay).
+    """AdamW over what learns, one parameter group per learning rate and weight decay.
 
     With ``layer_decay`` d, a block k layers below the head learns with ``learning_rate * d**k``
     (ELECTRA, Clark et al. 2020). Each group keeps its peak in ``peak_lr``.
     """
     top = count_blocks(model, family) + 1
     settings: list[dict[str, Any]] = []
-    for (depth, decayed), parameters in parameter_groups(model, family).items():
+    for (depth, decayed), parameters in parameter_groups(model, family, config).items():
         peak = config.learning_rate * config.layer_decay ** (top - depth)
         decay = config.weight_decay if decayed else 0.0
         settings.append({"params": parameters, "lr": peak, "peak_lr": peak, "weight_decay": decay})
@@ -31,14 +31,18 @@ def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> to
 
 
 def parameter_groups(
-    model: nn.Module, family: Family
+    model: nn.Module, family: Family, config: TrainConfig
 ) -> dict[tuple[int, bool], list[nn.Parameter]]:
-    """What learns, by (depth, whether it has weight decay), in the order of the model."""
+    """What learns, by (depth, whether it has weight decay), in the order of the model.
+
+    All are of one depth where depth makes no difference: ZeRO divides each group by itself, and
+    stage 2 keeps the gradients of a parameter whole on every rank that has a part of it.
+    """
     top = count_blocks(model, family) + 1
     groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            depth = _depth(name, family, top)
+            depth = _depth(name, family, top) if config.layer_decay != 1 else top
             shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 has divided it
             groups[depth, len(shape) >= 2].append(parameter)
     return groups

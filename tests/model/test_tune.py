@@ -14,8 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError
 from llmclf.model.family import FAMILIES, within
-from llmclf.model.tune import count_parameters, set_training_mode
-from llmclf.train.fine_tune import enable_gradient_checkpointing
+from llmclf.model.tune import (
+    count_parameters,
+    enable_gradient_checkpointing,
+    set_training_mode,
+)
 
 CHECKPOINTED = [name for name, family in FAMILIES.items() if family.gradient_checkpointing]
 
@@ -211,7 +214,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(
     for checkpointing in (False, True):
         model = tiny.model(tune=tune, dropout=0.2)
         if checkpointing:
-            enable_gradient_checkpointing(model)
+            enable_gradient_checkpointing(model, tune)
         bare = model.get_base_model() if isinstance(model, PeftModel) else model
         last_block = bare.get_submodule(tiny.family.layers)[-1]
         inner = next(m for m in last_block.modules() if isinstance(m, (nn.Linear, Conv1D)))
@@ -227,3 +230,22 @@ def test_gradient_checkpointing_changes_nothing_but_memory(
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
     if tune == "lora":
         assert any(g.abs().max() > 0 for n, g in gradients[1].items() if "lora_B" in n)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_frozen_trunk_keeps_no_activations(
+    tiny_of: Callable[[str], Any], name: str, checkpointing: bool
+) -> None:
+    """Checkpointing would have its input need a gradient, and keep all that leads there."""
+    tiny = tiny_of(name)
+    model = tiny.model(tune="head")
+    if checkpointing:
+        enable_gradient_checkpointing(model, "head")
+    first_block = model.get_submodule(tiny.family.layers)[0]
+    needed = []
+    first_block.register_forward_hook(
+        lambda _, __, out: needed.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+    )
+    tiny.backward(model)
+    assert needed == [False]

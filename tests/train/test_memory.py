@@ -12,6 +12,7 @@ import torch
 from llmclf.model.build import ModelConfig
 from llmclf.model.family import FAMILIES
 from llmclf.model.tune import tune
+from llmclf.train.config import TrainConfig
 from llmclf.train.memory import Weight, inventory, model_states, quantized_bytes
 from tests import processes
 from tests.train.engine_bytes import odd_bert
@@ -45,7 +46,9 @@ def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def weights_of(method: Any) -> list[Weight]:
     with torch.device("meta"):
         model = odd_bert()
-    return inventory(tune(model, ModelConfig(tune=method, last_n=1)), FAMILIES["bert"])
+    return inventory(
+        tune(model, ModelConfig(tune=method, last_n=1)), FAMILIES["bert"], TrainConfig()
+    )
 
 
 def test_zero_states_are_those_of_real_engines(measured: Any) -> None:
