@@ -17,6 +17,7 @@ from tests.processes import Launched, free_port, run
 
 RECIPE = "recipes/bert_base.py"
 DDP = ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2")
+ZERO3 = ("--config_file", "launch/accelerate/zero3.yaml", "--num_processes", "2")
 PAIR = (*DDP, "--main_process_port", "0")
 SINGLE = ("--config_file", "launch/accelerate/single.yaml")
 WITHIN_SECONDS = 5
@@ -100,9 +101,15 @@ def in_the_loop(launched: Launched, count: int, tmp_path: Path) -> None:
     launched.wait_for(tmp_path / "run" / "metrics.jsonl", '{"step": 3, "split": "train"')
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=SLOW), 1])
-def test_a_killed_rank_ends_all_within_seconds(start: Start, tmp_path: Path, victim: int) -> None:
-    launched = start(*DDP, "--main_process_port", str(free_port()))
+@pytest.mark.parametrize(
+    ("launch", "victim"),
+    [pytest.param(DDP, 0, marks=SLOW), (DDP, 1), pytest.param(ZERO3, 1, marks=SLOW)],
+    ids=["ddp-0", "ddp-1", "zero3-1"],
+)
+def test_a_killed_rank_ends_all_within_seconds(
+    start: Start, tmp_path: Path, launch: tuple[str, ...], victim: int
+) -> None:
+    launched = start(*launch, "--main_process_port", str(free_port()))
     in_the_loop(launched, 2, tmp_path)
     launched.ranks[victim].kill()
     seconds = launched.seconds_until_gone()
@@ -197,14 +204,21 @@ def small(short: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize(
-    "where",
-    ["forward", pytest.param("backward", marks=SLOW), pytest.param("prediction", marks=SLOW)],
+    ("launch", "where"),
+    [
+        (DDP, "forward"),
+        pytest.param(DDP, "backward", marks=SLOW),
+        pytest.param(DDP, "prediction", marks=SLOW),
+        (ZERO3, "backward"),
+        pytest.param(ZERO3, "forward", marks=SLOW),
+    ],
+    ids=["ddp-forward", "ddp-backward", "ddp-prediction", "zero3-backward", "zero3-forward"],
 )
 def test_out_of_memory_on_one_rank_halves_the_micro_batch_of_all(
-    where: str, short: tuple[str, ...], small: Path, tmp_path: Path
+    launch: tuple[str, ...], where: str, short: tuple[str, ...], small: Path, tmp_path: Path
 ) -> None:
     """The failing rank is the second; the first sits in a collective meanwhile."""
-    launched = launch_short_of_memory(tmp_path, "1", where, 4, DDP, short)
+    launched = launch_short_of_memory(tmp_path, "1", where, 4, launch, short)
     assert launched.wait() == 0, launched.text()
     assert launched.text().count("out of memory on rank 1 with micro-batches of 8 rows") == 1
     assert "Traceback" not in launched.text()
@@ -261,6 +275,6 @@ def launch_short_of_memory(
     """Launch a run in which one rank has memory for so many rows."""
     script = folder / "full_memory.py"
     script.write_text(FULL_MEMORY)
-    port = ("--main_process_port", str(free_port())) if launch == DDP else ()
+    port = ("--main_process_port", str(free_port())) if launch != SINGLE else ()
     arguments = (str(script), rank, where, str(most), recipe, *options)
     return Launched(folder / "log", *launch, *port, *arguments, "--output-dir", str(folder / "run"))

@@ -1,0 +1,75 @@
+"""Launches that accelerate would turn into something else without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Launched, start
+
+RECIPE = "recipes/bert_base.py"
+LAUNCHES = {
+    "a single process of two": (
+        ("--cpu", "--num_processes", "2"),
+        "accelerate launch --num_processes 2: it started a single process, which would train alone",
+        "launch/accelerate/ddp.yaml --num_processes 2",
+    ),
+    "FSDP on a CPU": (
+        ("--config_file", "launch/accelerate/fsdp2.yaml", "--main_process_port", "0"),
+        "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here",
+        "launch/accelerate/zero3.yaml",
+    ),
+}
+ENVIRONMENTS = {
+    "the plugin dropped": (
+        {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2", "ACCELERATE_USE_CPU": "true"},
+        "launched for strategy zero2, but accelerate runs ddp: it dropped the plugin",
+    ),
+    "a DeepSpeed file of one's own": (
+        {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"},
+        "deepspeed_config_file: a DeepSpeed file of your own would decide batch sizes",
+    ),
+    "an unknown stage": (
+        {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "0"},
+        "DeepSpeed stage 0 with offload to none: supported are the stages 1, 2 and 3",
+    ),
+}
+
+
+@pytest.fixture
+def options(bert: Path, corpus: Path, tmp_path: Path) -> tuple[str, ...]:
+    return (
+        "--model.checkpoint", str(bert), "--data.source", str(corpus),
+        "--output-dir", str(tmp_path / "run"),
+    )  # fmt: skip
+
+
+def assert_refused(text: str, *messages: str, folder: Path) -> None:
+    text = " ".join(text.split())
+    assert text.count("error: ") == 1
+    for message in messages:
+        assert message in text
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("case", LAUNCHES)
+def test_a_launch_that_would_not_be_what_it_says(
+    case: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    launch, message, way_out = LAUNCHES[case]
+    launched = Launched(tmp_path / "log", *launch, RECIPE, *options)
+    assert launched.wait() != 0
+    assert_refused(launched.text(), message, way_out, folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize("case", ENVIRONMENTS)
+def test_an_environment_that_would_not_be_what_it_says(
+    case: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    environment, message = ENVIRONMENTS[case]
+    environment = {"ACCELERATE_USE_DEEPSPEED": "true"} | environment
+    ranks = start(tmp_path / "log", RECIPE, *options, ranks=2, environment=environment)
+    assert ranks.wait() == 2
+    assert [process.exitcode for process in ranks.processes] == [2, 2]
+    assert_refused(ranks.text(), message, folder=tmp_path / "run")
