@@ -58,9 +58,10 @@ format: install
 bench: install
 	@for script in bench/*_vs_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-# The tables of docs/memory.md, by the planner.
+# docs/memory.md by the planner, docs/compatibility.md from the results of make test-all.
 docs: install
 	$(BIN)/python docs/memory_tables.py
+	PYTHONPATH=. $(BIN)/python -m tests.launch.compatibility
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -39,8 +39,9 @@ class InForce:
 
     @property
     def autocast(self) -> bool:
-        """Whether fp32 weights are cast as they are computed with; else bf16 means bf16 weights."""
-        return self.precision == "bf16" and not self.strategy.startswith("zero")
+        """Whether fp32 weights are cast one by one as they are computed with; ZeRO holds bf16
+        weights, and FSDP2 gathers such."""
+        return self.precision == "bf16" and self.strategy in ("single", "ddp")
 
     @property
     def divides_weights(self) -> bool:

@@ -147,10 +147,10 @@ def watch(seen: dict[str, list[str]], *, die: bool) -> None:
 
 def full_gradient(parameter: Any) -> Any:
     """Of this rank's rows, or of all; None where there is none."""
-    if not (hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping")):
-        return parameter.grad
-    if not parameter.requires_grad:
-        return parameter.grad
+    by_deepspeed = hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping")
+    if not by_deepspeed or not parameter.requires_grad:
+        gradient = parameter.grad
+        return gradient.to_local() if hasattr(gradient, "to_local") else gradient  # FSDP2's share
     from deepspeed.utils import safe_get_full_grad
 
     return safe_get_full_grad(parameter)

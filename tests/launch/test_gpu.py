@@ -1,0 +1,96 @@
+"""The methods of the matrix in bf16 on a GPU: one process, FSDP2 and ZeRO-3 on one rank; and over
+NCCL, on two GPUs, the losses of one.
+
+Where DeepSpeed or bitsandbytes is not installed, their cells skip themselves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from llmclf.track import read_metrics
+from tests.launch.matrix import Cell, make_inputs
+from tests.launch.test_matrix import LOSS, assert_gradients, assert_scores, run
+from tests.processes import free_port
+
+METHODS = ("full", "last_n", "lora", "lora+int8", "lora+nf4")
+CELLS = [
+    Cell("llama", method, recomputed, "bf16") for method in METHODS for recomputed in (False, True)
+]
+REFUSED = ("fsdp2", "lora+int8")
+
+
+class OnGpus:
+    """All cells of one launch, run when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done: set[Path] = set()
+        make_inputs(folder)
+
+    def runs(self, strategy: str, ranks: int) -> Path:
+        folder = self.folder / f"{strategy}-{ranks}"
+        if folder not in self.done:
+            self.done.add(folder)
+            folder.mkdir()
+            cells = [c for c in CELLS if (strategy, c.method) != REFUSED and installed(c.method)]
+            done = run(
+                "-m", "accelerate.commands.launch",
+                "--config_file", f"launch/accelerate/{strategy}.yaml",
+                "--num_processes", str(ranks), "--main_process_port", str(free_port()),
+                "tests/launch/matrix.py", str(folder), "unbroken", *map(str, cells),
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+        return folder
+
+
+def installed(what: str) -> bool:
+    """Whether the library that a method or strategy needs is there."""
+    needs = "bitsandbytes" if "+" in what else "deepspeed" if what.startswith("zero") else "torch"
+    return importlib.util.find_spec(needs) is not None
+
+
+@pytest.fixture(scope="module")
+def on_gpus(tmp_path_factory: pytest.TempPathFactory) -> OnGpus:
+    return OnGpus(tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("strategy", ["single", "fsdp2", "zero3"])
+def test_one_gpu(on_gpus: OnGpus, strategy: str, cell: Cell) -> None:
+    assert_cell(on_gpus, strategy, 1, cell)
+
+
+@pytest.mark.multi_gpu
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "zero2", "zero3"])
+def test_two_gpus_give_the_losses_of_one(on_gpus: OnGpus, strategy: str, cell: Cell) -> None:
+    assert_cell(on_gpus, strategy, 2, cell)
+
+
+def assert_cell(on_gpus: OnGpus, strategy: str, ranks: int, cell: Cell) -> None:
+    for what in (strategy, cell.method):
+        if not installed(what):
+            pytest.skip(f"{what}: its library is not installed")
+    if (strategy, cell.method) == REFUSED:
+        pytest.skip("refused: FSDP would divide a copy (tests/train/test_blueprint.py)")
+    one, folder = on_gpus.runs("single", 1), on_gpus.runs(strategy, ranks)
+    seen = json.loads((folder / f"{cell}.json").read_text())
+    assert "error" not in seen, seen["error"]
+    if strategy != "fsdp2":  # whose gradients are divided: this rank's part may be all zero
+        assert_gradients(seen)
+    environment = json.loads((folder / str(cell) / "environment.json").read_text())
+    assert (environment["strategy"], environment["world_size"]) == (strategy, ranks)
+    assert environment["gpus"]
+    theirs, ours = (read_metrics(f / str(cell) / "metrics.jsonl") for f in (one, folder))
+    for a, b in zip(theirs, ours, strict=True):
+        key = "loss" if a["split"] == "train" else "nll"
+        assert b[key] == pytest.approx(a[key], rel=LOSS["bf16"]), (a["step"], key)
+    assert_scores(one / str(cell), folder / str(cell), cell)
