@@ -18,6 +18,8 @@ PACKAGES = (
     "transformers",
     "accelerate",
     "peft",
+    "deepspeed",
+    "bitsandbytes",
     "datasets",
     "scikit-learn",
     "numpy",

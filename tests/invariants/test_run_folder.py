@@ -136,8 +136,14 @@ def assert_pipeline_agrees(
 
 @pytest.mark.parametrize(
     "model",
-    [{}, {"tune": "lora"}, {"tune": "lora", "save": "adapter"}],
-    ids=["full", "merged", "adapter"],
+    [
+        {},
+        {"tune": "lora"},
+        {"tune": "lora", "save": "adapter"},
+        {"tune": "lora", "quantize": "nf4"},
+        {"tune": "head", "quantize": "int8"},
+    ],
+    ids=["full", "merged", "adapter", "merged-nf4", "merged-int8"],
 )
 def test_pipeline_gives_our_probabilities(
     shared_data: Path, tmp_path: Path, model: dict[str, Any]

@@ -13,10 +13,15 @@ from llmclf.track import read_metrics
 from tests.processes import accelerate_launch, free_port, run
 
 RECIPE = "recipes/bert_base.py"
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero3_offload")
 LAUNCHES = {
-    "ddp.yaml": ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2"),
+    **{
+        s: ("--config_file", f"launch/accelerate/{s}.yaml", "--num_processes", "2")
+        for s in STRATEGIES
+    },
     "multi_gpu": ("--multi_gpu", "--num_processes", "2"),
 }
+FAST = ("ddp", "zero1", "multi_gpu")  # zero2 and zero3: test_matrix.py
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,9 @@ def alone(options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "run"
 
 
-@pytest.mark.parametrize("launch", LAUNCHES)
+@pytest.mark.parametrize(
+    "launch", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in LAUNCHES]
+)
 def test_two_launched_ranks_equal_one_process(
     launch: str, options: tuple[str, ...], alone: Path, tmp_path: Path
 ) -> None:
@@ -43,7 +50,8 @@ def test_two_launched_ranks_equal_one_process(
     folder = tmp_path / "run"
     accelerate_launch(*LAUNCHES[launch], *port, RECIPE, *options, "--output-dir", str(folder))
     environment = json.loads((folder / "environment.json").read_text())
-    assert (environment["world_size"], environment["strategy"]) == (2, "ddp")
+    strategy = launch if launch in STRATEGIES else "ddp"
+    assert (environment["world_size"], environment["strategy"]) == (2, strategy)
     one, two = (read_metrics(f / "metrics.jsonl") for f in (alone, folder))
     assert [r["step"] for r in one] == [r["step"] for r in two]
     for a, b in zip(one, two, strict=True):
