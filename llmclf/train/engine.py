@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import logging
 import os
 import traceback
 from collections.abc import Iterator
@@ -172,11 +173,14 @@ def launched_processes() -> int | None:
         return None
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
+    logging.disable(logging.WARNING)  # the launcher has said already what it assumes
     try:
         arguments, _ = launch_command_parser().parse_known_args(words[is_launch[0] + 1 :])
         return int(_validate_launch_command(arguments)[0].num_processes)
     except (SystemExit, ValueError, TypeError):
         return None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> None:
