@@ -103,6 +103,12 @@ def test_without_layer_decay_all_learn_alike() -> None:
     assert {group["peak_lr"] for group in groups.values()} == {1e-3}
 
 
+def test_without_layer_decay_there_are_two_groups() -> None:
+    """ZeRO divides each group by itself, and stage 2 keeps whole what straddles two ranks."""
+    model = bert()
+    assert len(build_optimizer(model, TrainConfig(), family_of(model.config)).param_groups) == 2
+
+
 ORACLES = {
     "linear": transformers.get_linear_schedule_with_warmup,
     "cosine": transformers.get_cosine_schedule_with_warmup,
