@@ -138,18 +138,27 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
             "RECIPE."
         )
     if strategy.startswith("zero"):
-        if on_cpu:
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         if importlib.util.find_spec("deepspeed") is None:
             raise ConfigError(
                 f"strategy {strategy}: deepspeed is not installed. Install it: "
                 "DS_BUILD_OPS=0 pip install 'llmclf[deepspeed]', or use ddp.yaml or fsdp2.yaml."
             )
+        if on_cpu:
+            leave_communication_to_gloo()
     if on_cpu and strategy == "fsdp2":
         raise ConfigError(
             "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
             "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
         )
+
+
+def leave_communication_to_gloo() -> None:
+    """Have DeepSpeed do without its shared-memory kernel for CPU ranks: it is compiled when first
+    used, and the lock of a process that was killed meanwhile makes all later ones wait for ever."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def launched_processes() -> int | None:
