@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.integrations import deepspeed as hf_deepspeed
 
@@ -57,6 +58,8 @@ class Blueprint:
         tuned = tune(model, self.config)
         if in_force.autocast:
             store_frozen(tuned, dtype)
+        if divides_on_loading():
+            cast_undivided(tuned, dtype)
         return tuned
 
     def rebuild(self, best: Path) -> PreTrainedModel | PeftModel:
@@ -76,6 +79,15 @@ class Blueprint:
 def divides_on_loading() -> bool:
     """Whether the launch asks transformers to divide weights as they are loaded (ZeRO-3)."""
     return bool(hf_deepspeed.is_deepspeed_zero3_enabled())
+
+
+def cast_undivided(model: nn.Module, dtype: torch.dtype) -> None:
+    """Bring what was added after loading, adapters and the head beside them, to the dtype of the
+    divided weights: DeepSpeed casts a model itself only if nothing of it is divided yet, and then
+    dies of mixed dtypes."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and not hasattr(parameter, "ds_id"):
+            parameter.data = parameter.data.to(dtype)
 
 
 def check_strategy(config: ModelConfig, in_force: InForce) -> None:

@@ -45,6 +45,7 @@ FAST = {
     Cell("llama", "lora+nf4", True),
     Cell("gpt2", "lora+int8", False),
     Cell("llama", "full", True, "bf16"),
+    Cell("llama", "lora", True, "bf16"),
 }
 FAST_STRATEGIES = ("zero2", "zero3")
 WHERE = [(strategy, cell) for strategy in STRATEGIES for cell in (*CELLS, *BF16)]
