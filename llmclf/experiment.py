@@ -139,9 +139,9 @@ def memory(experiment: Experiment, prepared: fine_tune.FineTune) -> dict[str, in
     return footprint.of_run(
         prepared.model.config,
         experiment.model,
+        experiment.train,
         in_force=prepared.in_force,
         length=int(prepared.task.train.lengths.max()),
-        gradient_checkpointing=experiment.train.gradient_checkpointing,
     )
 
 

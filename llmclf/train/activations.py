@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from llmclf.model.build import ModelConfig
+from llmclf.model.build import ModelConfig, undivided
 from llmclf.model.family import block_of, family_of
 from llmclf.model.quantize import Quantize
 from llmclf.model.tune import enable_gradient_checkpointing, set_training_mode, tune
@@ -94,15 +94,15 @@ class Traces:
         self.fake = config.model_type not in VALUES_NEEDED
         self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True) if self.fake else nullcontext()
         self.models: dict[tuple[Setting, int], nn.Module] = {}
-        self.inventories: dict[ModelConfig, list[Weight]] = {}
+        self.inventories: dict[tuple[ModelConfig, TrainConfig], list[Weight]] = {}
         self.found: dict[tuple[Setting, int, int, int], Activations] = {}
 
-    def inventory(self, model: ModelConfig) -> list[Weight]:
-        """Every parameter of the whole model, tuned so."""
-        if model not in self.inventories:
+    def inventory(self, model: ModelConfig, train: TrainConfig) -> list[Weight]:
+        """Every parameter of the whole model, tuned so and in the optimizer's groups."""
+        if (model, train) not in self.inventories:
             tuned = _tuned(self.config, model)
-            self.inventories[model] = inventory(tuned, family_of(self.config), TrainConfig())
-        return self.inventories[model]
+            self.inventories[model, train] = inventory(tuned, family_of(self.config), train)
+        return self.inventories[model, train]
 
     def activations(self, setting: Setting, *, rows: int, length: int) -> Activations:
         """Bytes of one micro-batch of ``rows`` rows of ``length`` tokens each.
@@ -179,7 +179,7 @@ LISTS_OF_BLOCKS = ("layer_types", "attention_window")
 
 
 def _tuned(config: PretrainedConfig, model: ModelConfig) -> Any:
-    with torch.device("meta"):
+    with undivided(), torch.device("meta"):
         base = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
     return tune(base, model)
 

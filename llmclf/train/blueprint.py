@@ -17,10 +17,10 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf.config import ConfigError
 from llmclf.model.build import ModelConfig, build_model, undivided
-from llmclf.model.quantize import dequantize_into
+from llmclf.model.quantize import Quantize, dequantize_into
 from llmclf.model.tune import store_frozen, tune
 from llmclf.train.checkpoint import load_learned
-from llmclf.train.engine import InForce
+from llmclf.train.engine import InForce, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,18 @@ def cast_undivided(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def strategy_problem(quantize: Quantize, strategy: Strategy) -> str | None:
+    """Why weights quantised so cannot be trained by this strategy; None where they can."""
+    if quantize == "int8" and strategy == "fsdp2":
+        return (
+            "bitsandbytes keeps 8-bit weights outside of the parameters that FSDP divides. "
+            "Set --model.quantize nf4, or launch with launch/accelerate/ddp.yaml or zero2.yaml."
+        )
+    return None
+
+
 def check_strategy(config: ModelConfig, in_force: InForce) -> None:
     """Raise ConfigError for a method that this launch's strategy cannot train."""
-    if config.quantize == "int8" and in_force.strategy == "fsdp2":
-        raise ConfigError(
-            "model.quantize='int8' under fsdp2: bitsandbytes keeps 8-bit weights outside of the "
-            "parameters that FSDP divides. Set --model.quantize nf4, or launch with "
-            "launch/accelerate/ddp.yaml or zero2.yaml."
-        )
+    problem = strategy_problem(config.quantize, in_force.strategy)
+    if problem is not None:
+        raise ConfigError(f"model.quantize={config.quantize!r} under {in_force.strategy}: {problem}")

@@ -1,6 +1,6 @@
 """What one run takes of a device: model states, activations and buffers, and what fits beside them.
 
-The one place that says which method, quantisation and strategy go together.
+Which method, quantisation and strategy go together is asked where a run asks it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from llmclf.config import ConfigError
 from llmclf.model.build import ModelConfig, Tune
 from llmclf.model.quantize import QUANTIZED_METHODS, Quantize
 from llmclf.train.activations import Activations, Device, Setting, Traces
+from llmclf.train.blueprint import strategy_problem
+from llmclf.train.config import TrainConfig
 from llmclf.train.engine import InForce, Strategy
 from llmclf.train.memory import Precision, States, model_states
 
@@ -24,9 +26,7 @@ def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | No
     """Why the three cannot go together; None where they can."""
     if quantize != "none" and method not in QUANTIZED_METHODS:
         return "quantised weights cannot learn: use lora or head"
-    if quantize == "int8" and strategy == "fsdp2":
-        return "FSDP2 cuts float tensors only (nf4 is stored as such): use nf4, zero2 or zero3"
-    return None
+    return strategy_problem(quantize, strategy)
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Bytes:
     """Communication buffers, gathered and dequantised weights (an upper bound)."""
     total: int
     """At the fullest moment: the start of the backward pass, or the update."""
+    host_per_process: int = 0
+    """Of the machine's memory, for each process on it (zero3_offload)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Run:
     traces: Traces
     """Of the classification model's configuration, as ``prepare_config`` leaves it."""
     model: ModelConfig
+    train: TrainConfig
+    """Decides the optimizer's groups."""
     strategy: Strategy
     world_size: int
     precision: Precision
@@ -61,7 +65,7 @@ class Run:
     @cached_property
     def states(self) -> States:
         return model_states(
-            self.traces.inventory(self.model),
+            self.traces.inventory(self.model, self.train),
             strategy=self.strategy,
             world_size=self.world_size,
             precision=self.precision,
@@ -96,6 +100,7 @@ class Run:
             activations=round(acts.peak),
             workspace=s.workspace,
             total=round(max(passing, update)),
+            host_per_process=s.host,
         )
 
 
@@ -117,7 +122,7 @@ def largest_micro_batch(
     return low
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, option: str = "--device-memory") -> int:
     """``80GB``, ``80GiB``, ``81559MiB`` as bytes; ConfigError for anything else."""
     units = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
     units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -129,7 +134,7 @@ def parse_bytes(text: str) -> int:
         value = 0
     if not 0 < value < 2**60:
         raise ConfigError(
-            f"--device-memory {text!r}: not an amount of memory. Write it as 80GB (10^9 bytes), "
+            f"{option} {text!r}: not an amount of memory. Write it as 80GB (10^9 bytes), "
             "80GiB (2^30) or 81559MiB, as nvidia-smi prints it."
         )
     return round(value)
@@ -138,10 +143,10 @@ def parse_bytes(text: str) -> int:
 def of_run(
     config: PretrainedConfig,
     model_config: ModelConfig,
+    train: TrainConfig,
     *,
     in_force: InForce,
     length: int,
-    gradient_checkpointing: bool,
 ) -> dict[str, int]:
     """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``.
 
@@ -150,10 +155,11 @@ def of_run(
     run = Run(
         traces=Traces(config),
         model=model_config,
+        train=train,
         strategy=in_force.strategy,
         world_size=in_force.world_size,
         precision=in_force.precision,
-        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing=train.gradient_checkpointing,
         length=length,
         device="cuda" if torch.cuda.is_available() else "cpu",
     )

@@ -73,6 +73,8 @@ class States:
     """Buffers for communication, gathered and dequantised weights: an upper bound."""
     step_workspace: int = 0
     """What the update takes on top of the states, when no activations are there."""
+    host: int = 0
+    """Of one process, in the memory of its machine: what zero3_offload keeps there."""
 
     @property
     def model_states(self) -> int:
@@ -223,10 +225,12 @@ def _zero_3(
     """Each parameter is padded to a multiple of the ranks and cut; those of at most
     ``PERSISTENCE_THRESHOLD`` elements stay gathered once they have been used.
 
+    8-bit matrices are divided in name only: each device holds them whole as well, with offload too.
     ``offload``: partitions of weights, gradients and optimizer states lie in host memory.
     """
     size = BF16 if precision == "bf16" else FP32
-    small = [w for w in weights if w.numel <= PERSISTENCE_THRESHOLD]
+    divided = [w for w in weights if not (quantize == "int8" and w.quantizable)]
+    small = [w for w in divided if w.numel <= PERSISTENCE_THRESHOLD]
     # With one rank the gathered parameter is the partition.
     persistent = 0
     if world_size > 1 or offload:
@@ -235,24 +239,39 @@ def _zero_3(
     gathered = min(large, MAX_LIVE_PARAMETERS) if world_size > 1 or offload else 0
     owned = sum(-(-w.numel // world_size) for w in weights if w.learns)
     workspace = size * (REDUCE_BUCKET + gathered) + _dequantized(weights, quantize)
-    if offload:
-        return States(weights=persistent, workspace=workspace)
+    # What no partitioning of parameters reaches.
+    whole = persistent + sum(_beside_the_parameter(w, quantize) for w in weights)
     partitions = sum(_partition_3(w, quantize, size, world_size) for w in weights)
+    optimizer = (FP32 + ADAM_MOMENTS) * owned + FP32 * _sub_groups(weights, world_size)
+    if offload:
+        # The gradients lie there twice: as they are added up, and in fp32 for the update.
+        host = partitions + (size + FP32) * owned + optimizer
+        return States(weights=whole, workspace=workspace, host=host)
     return States(
-        weights=partitions + persistent,
+        weights=partitions + whole,
         gradients=size * owned,
-        optimizer=(FP32 + ADAM_MOMENTS) * owned + FP32 * _sub_groups(weights, world_size),
+        optimizer=optimizer,
         workspace=workspace,
         step_workspace=FP32 * min(owned, SUB_GROUP),
     )
 
 
 def _partition_3(weight: Weight, quantize: Quantize, size: int, world_size: int) -> int:
+    """Bytes of a device's share of a parameter."""
     if quantize == "none" or not weight.quantizable:
         return size * -(-weight.numel // world_size)
     stored = weight.numel if quantize == "int8" else -(-weight.numel // 2)
-    # The scales belong to no parameter, so nothing partitions them.
-    return -(-stored // world_size) + quantized_bytes(weight, quantize) - stored
+    return -(-stored // world_size)
+
+
+def _beside_the_parameter(weight: Weight, quantize: Quantize) -> int:
+    """Bytes of a quantised matrix that every device holds: the scales, which belong to no
+    parameter, and of int8 the whole matrix (bitsandbytes 0.50: ``Linear8bitLt.state.CB``, which
+    each forward pass puts in the place of what was gathered)."""
+    if quantize == "none" or not weight.quantizable:
+        return 0
+    stored = 0 if quantize == "int8" else -(-weight.numel // 2)
+    return quantized_bytes(weight, quantize) - stored
 
 
 def _sub_groups(weights: Sequence[Weight], world_size: int) -> int:

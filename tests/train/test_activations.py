@@ -205,6 +205,7 @@ def test_peak_is_that_of_a_gpu(method: Any, checkpointing: bool) -> None:
     run = Run(
         traces=Traces(prepared(load_config("minilm-l6"), model, length)),
         model=model,
+        train=TrainConfig(),
         strategy="single",
         world_size=1,
         precision="bf16",
