@@ -8,7 +8,8 @@ from llmclf.data.corpus import DataConfig
 from llmclf.experiment import Experiment, quieten
 from llmclf.model.build import ModelConfig
 from llmclf.model.known import known_config
-from llmclf.plan import HEADROOM, Corpus, Option, plan, traces_of
+from llmclf.plan import Corpus, traces_of
+from llmclf.planner import HEADROOM, Devices, Option, plan
 from llmclf.train.config import TrainConfig
 from llmclf.train.footprint import parse_bytes
 
@@ -17,14 +18,19 @@ START, END = "<!-- tables: make docs -->\n", "<!-- end of tables -->\n"
 MEMORY, LENGTH, GLOBAL_BATCH = "80GB", 512, 256
 MODELS = {
     "google-bert/bert-large-uncased": (("lora", "none"), ("full", "none")),
-    "meta-llama/Meta-Llama-3-8B": (("lora", "none"), ("lora", "nf4"), ("full", "none")),
+    "meta-llama/Meta-Llama-3-8B": (
+        ("lora", "none"),
+        ("lora", "int8"),
+        ("lora", "nf4"),
+        ("full", "none"),
+    ),
     "meta-llama/Meta-Llama-3-70B": (("lora", "none"), ("lora", "nf4"), ("full", "none")),
 }
 DEVICES = (1, 8, 64)
 HEADER = (
     "| devices | method | strategy | weights | gradients | optimizer | activations | workspace "
-    "| total | fits | rows | checkpointing |\n"
-    "| --: | :-- | :-- | --: | --: | --: | --: | --: | --: | :-- | --: | :-- |\n"
+    "| total | host | fits | rows | checkpointing |\n"
+    "| --: | :-- | :-- | --: | --: | --: | --: | --: | --: | --: | :-- | --: | :-- |\n"
 )
 
 
@@ -33,6 +39,7 @@ def row(devices: int, o: Option) -> str:
     b = o.bytes
     sizes = (b.weights, b.gradients, b.optimizer, b.activations, b.workspace, b.total)
     cells = [str(devices), o.method, o.strategy, *(f"{size / 1e9:.1f}" for size in sizes)]
+    cells.append(f"{o.host_bytes / 1e9:.1f}" if o.host_bytes else "")
     cells += ["yes" if o.fits else "no", str(o.micro_batch_size or "")]
     return "| " + " | ".join([*cells, "yes" if o.gradient_checkpointing else ""]) + " |\n"
 
@@ -51,11 +58,11 @@ def table(checkpoint: str) -> str:
     text = f"### {checkpoint}\n\n{HEADER}"
     for devices in DEVICES:
         found = plan(
-            chosen,
+            chosen.model,
+            chosen.train,
             traces,
-            corpus,
-            devices=devices,
-            capacity=capacity,
+            longest=LENGTH,
+            devices=Devices(number=devices, per_machine=8, capacity=capacity),
             methods=MODELS[checkpoint],  # type: ignore[arg-type]
         )
         shown = [o for o in found if o.bytes and (devices == 1) >= (o.strategy == "single")]
@@ -68,9 +75,9 @@ if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
     before, after = page.split(START)[0], page.split(END)[1]
     intro = (
-        f"GB (10^9 bytes) per device of {MEMORY}, rows of {LENGTH} tokens, bf16, global batch "
-        f"{GLOBAL_BATCH}; `rows` is the micro-batch to launch with, of at most the device's share "
-        "of the global batch; where none fits, the bytes are those of one row.\n\n"
+        f"GB (10^9 bytes) per device of {MEMORY}, `host`: per machine of 8 devices; "
+        f"rows of {LENGTH} tokens, bf16, global batch {GLOBAL_BATCH}; `rows` is the micro-batch "
+        "to launch with, of at most the device's share of the global batch; where none fits, the bytes are those of one row.\n\n"
     )
     tables = "".join(map(table, MODELS))
     PAGE.write_text(f"{before}{START}\n{intro}{tables}{END}{after}", encoding="utf-8")

@@ -52,6 +52,7 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "answerdotai/ModernBERT-large": ("modernbert", _shape(1024, 2624, 28, 16)),
     "openai-community/gpt2": ("gpt2", {}),
     "openai-community/gpt2-large": ("gpt2", {"n_embd": 1280, "n_layer": 36, "n_head": 20}),
+    "openai-community/gpt2-xl": ("gpt2", {"n_embd": 1600, "n_layer": 48, "n_head": 25}),
     "meta-llama/Llama-3.2-1B": (
         "llama",
         _shape(2048, 8192, 16, 32, head_dim=64, tie_word_embeddings=True, **_LLAMA_3 | _LONG),

@@ -104,4 +104,6 @@ def check_strategy(config: ModelConfig, in_force: InForce) -> None:
     """Raise ConfigError for a method that this launch's strategy cannot train."""
     problem = strategy_problem(config.quantize, in_force.strategy)
     if problem is not None:
-        raise ConfigError(f"model.quantize={config.quantize!r} under {in_force.strategy}: {problem}")
+        raise ConfigError(
+            f"model.quantize={config.quantize!r} under {in_force.strategy}: {problem}"
+        )

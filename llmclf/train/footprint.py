@@ -148,7 +148,8 @@ def of_run(
     in_force: InForce,
     length: int,
 ) -> dict[str, int]:
-    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``.
+    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``; with
+    offload also those of each process in the memory of its machine.
 
     ``in_force``: the engine's :class:`.InForce`; ``length``: tokens of its longest row.
     """
@@ -166,4 +167,7 @@ def of_run(
     rows = in_force.micro_batch_size
     acts = run.traces.activations(run.setting, rows=rows, length=length)
     found = run.with_activations(acts, accumulation=in_force.accumulation)
-    return {f"{name}_bytes": value for name, value in vars(found).items()}
+    sizes = {f"{name}_bytes": value for name, value in vars(found).items()}
+    if not found.host_per_process:
+        del sizes["host_per_process_bytes"]
+    return sizes

@@ -22,6 +22,7 @@ ENCODERS = {
     "answerdotai/ModernBERT-large": 394_781_696,  # 395M
     "openai-community/gpt2": 124_439_808,  # Radford et al. 2019: 124M
     "openai-community/gpt2-large": 774_030_080,  # 774M
+    "openai-community/gpt2-xl": 1_557_611_200,  # 1.56B
 }
 # Decoders with their language-model head: model cards and safetensors metadata.
 DECODERS = {

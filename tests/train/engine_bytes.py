@@ -59,24 +59,59 @@ def size(found: list[torch.Tensor]) -> int:
 def measure(engine: Any) -> dict[str, int]:
     zero, parameters = engine.optimizer, list(engine.module.parameters())
     gradients = held(zero, "averaged_gradients", "all_grad_tensors", "grad_partitions_flat_buffer")
+    gradients += [p.grad for p in parameters if p.grad is not None]
+    partitions = [p.ds_tensor for p in parameters if hasattr(p, "ds_tensor")]
+    whole = [p.data for p in parameters if p.data.numel()]
+    for module in engine.module.modules():  # bitsandbytes' 8-bit layers
+        state = getattr(module, "state", None)
+        whole += held(state, "CB", "SCB") + held(getattr(module, "weight", None), "CB", "SCB")
+    masters = held(zero, "single_partition_of_fp32_groups", "fp32_partitioned_groups_flat")
+    optimizer = masters + tensors(list(zero.optimizer.state.values()))
+    if getattr(zero, "offload_param", False):
+        gradients += [m.grad for m in masters if m.grad is not None]
+        partitions += held(zero, "param_groups_fp16_flat_cpu_memory")
+        host = size(partitions + gradients + optimizer)
+        return {"weights": size(whole), "gradients": 0, "optimizer": 0, "host": host}
     return {
-        "weights": size(
-            [p.data for p in parameters if p.data.numel()]
-            + [p.ds_tensor for p in parameters if hasattr(p, "ds_tensor")]
-            + held(zero, "bit16_groups_flat", "lp_param_buffer")
-        ),
-        "gradients": size(gradients + [p.grad for p in parameters if p.grad is not None]),
-        "optimizer": size(
-            held(zero, "single_partition_of_fp32_groups", "fp32_partitioned_groups_flat")
-            + tensors(list(zero.optimizer.state.values()))
-        ),
+        "weights": size(whole + partitions + held(zero, "bit16_groups_flat", "lp_param_buffer")),
+        "gradients": size(gradients),
+        "optimizer": size(optimizer),
+        "host": 0,
     }
 
 
-def peak_bytes(stage: int, precision: str, method: Any) -> dict[str, int]:
+def made(method: Any) -> Any:
+    """The model, tuned; ``int8``: its head alone, above 8-bit blocks."""
+    torch.manual_seed(0)
+    model = odd_bert()
+    if method == "int8":
+        quantize_blocks(model)
+    return tune(model, ModelConfig(tune="head" if method == "int8" else method, last_n=1))
+
+
+def quantize_blocks(model: Any) -> None:
+    """Put 8-bit layers of bitsandbytes in the place of the blocks' linear layers."""
+    import bitsandbytes as bnb
+
+    for module in list(model.bert.encoder.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, torch.nn.Linear):
+                new = bnb.nn.Linear8bitLt(
+                    layer.in_features, layer.out_features, has_fp16_weights=False
+                )
+                values = layer.weight.data
+                new.weight = bnb.nn.Int8Params(values, requires_grad=False, has_fp16_weights=False)
+                new.bias = layer.bias
+                setattr(module, name, new.to("cpu"))
+
+
+def peak_bytes(stage: str, precision: str, method: Any) -> dict[str, int]:
     """Two steps of two micro-batches; the most bytes at any of their ends, on the fullest rank."""
     AcceleratorState._reset_state()
-    plugin = DeepSpeedPlugin(zero_stage=stage)
+    device = "cpu" if stage.endswith("_offload") else "none"
+    plugin = DeepSpeedPlugin(
+        zero_stage=int(stage[0]), offload_optimizer_device=device, offload_param_device=device
+    )
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision],
         deepspeed_plugin=plugin,
@@ -86,8 +121,7 @@ def peak_bytes(stage: int, precision: str, method: Any) -> dict[str, int]:
     settings["train_micro_batch_size_per_gpu"] = 1
     settings["zero_force_ds_cpu_optimizer"] = False
     settings["zero_optimization"]["reduce_bucket_size"] = 100_000
-    torch.manual_seed(0)
-    model = tune(odd_bert(), ModelConfig(tune=method, last_n=1))
+    model = made(method)
     optimizer = build_optimizer(model, TrainConfig(), FAMILIES["bert"])
     engine, _ = accelerator.prepare(model, optimizer)
     batch = {"input_ids": torch.ones(2, 8).long(), "labels": torch.tensor([0, 1])}
@@ -107,6 +141,6 @@ def peak_bytes(stage: int, precision: str, method: Any) -> dict[str, int]:
 
 if __name__ == "__main__":
     output, cases = Path(sys.argv[1]), [case.split("-") for case in sys.argv[2:]]
-    measured = {"-".join(c): peak_bytes(int(c[0]), c[1], c[2]) for c in cases}
+    measured = {"-".join(c): peak_bytes(c[0], c[1], c[2]) for c in cases}
     output.write_text(json.dumps(measured))  # equal on every rank
     torch.distributed.destroy_process_group()
