@@ -77,7 +77,8 @@ if __name__ == "__main__":
     intro = (
         f"GB (10^9 bytes) per device of {MEMORY}, `host`: per machine of 8 devices; "
         f"rows of {LENGTH} tokens, bf16, global batch {GLOBAL_BATCH}; `rows` is the micro-batch "
-        "to launch with, of at most the device's share of the global batch; where none fits, the bytes are those of one row.\n\n"
+        "to launch with, of at most the device's share of the global batch; "
+        "where none fits, the bytes are those of one row.\n\n"
     )
     tables = "".join(map(table, MODELS))
     PAGE.write_text(f"{before}{START}\n{intro}{tables}{END}{after}", encoding="utf-8")

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from llmclf import cli, plan
+from llmclf import cli, experiment, plan, planner
 from llmclf.config import ConfigError
+from llmclf.model.build import ModelConfig
+from llmclf.plan_report import launch_line
 from llmclf.train.footprint import Bytes, impossible, parse_bytes
 from tests.tiny import make_bert, write_corpus
 
@@ -125,7 +127,7 @@ def test_quantised_weights_learn_nothing() -> None:
 
 
 def made(tune: Any, strategy: Any, *, checkpointing: bool = False, fits: bool = True) -> Any:
-    return plan.Option(
+    return planner.Option(
         tune=tune,
         quantize="none",
         strategy=strategy,
@@ -145,17 +147,53 @@ def test_cheapest_is_the_least_work_that_fits() -> None:
         made("full", "zero3"),
         made("lora", "zero3_offload"),
     ]
-    assert plan.cheapest(options).strategy == "zero3_offload"  # type: ignore[union-attr]
-    own = plan.cheapest(options, plan.ModelConfig(tune="full"))
+    assert planner.cheapest(options).strategy == "zero3_offload"  # type: ignore[union-attr]
+    own = planner.cheapest(options, ModelConfig(tune="full"))
     assert own is not None
     assert own.strategy == "zero3"
-    assert plan.cheapest(options[1:2]) is None
+    assert planner.cheapest(options[1:2]) is None
 
 
 def test_launch_line_replaces_what_the_plan_decides() -> None:
     rest = ["--model.tune=head", "--train.micro_batch_size", "9", "--seed", "3"]
-    line = plan.launch_line(made("lora", "zero2", checkpointing=True), Path("r.py"), rest)
+    line = launch_line(made("lora", "zero2", checkpointing=True), Path("r.py"), rest)
     assert line == (
         "accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 r.py "
-        "--seed 3 --model.tune lora --train.micro-batch-size 4 --train.gradient-checkpointing"
+        "--seed 3 --model.tune lora --model.quantize none --train.micro-batch-size 4 "
+        "--train.gradient-checkpointing"
     )
+
+
+LLAMA_RECIPES = {
+    "llama_lora": ("lora", "none"),
+    "llama_qlora": ("lora", "nf4"),
+    "gpt_lora_int8": ("lora", "int8"),
+    "llama_full_zero3": ("full", "none"),
+}
+
+
+@pytest.mark.parametrize("name", LLAMA_RECIPES)
+def test_llama_recipes_get_lines_that_their_parser_takes(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plan, "METHODS", (LLAMA_RECIPES[name],))
+    path = tmp_path / "plan.json"
+    code, _, err = llmclf_plan(
+        capsys, f"recipes/{name}.py", "--devices", 8, "--length", 64, "--rows", 1000,
+        "--host-memory", "1GB", "--json", path,
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(path.read_text())
+    chosen = found["cheapest_of_the_recipe"]
+    words = shlex.split(chosen["launch"])
+    recipe = words.index(f"recipes/{name}.py")
+    again = plan.load_recipe(Path(words[recipe]), words[recipe + 1 :])
+    experiment.validate(again)
+    assert (again.model.tune, again.model.quantize) == LLAMA_RECIPES[name]
+    assert again.train.gradient_checkpointing == chosen["gradient_checkpointing"]
+    by_strategy = {o["strategy"]: o for o in found["methods"]}
+    assert by_strategy["zero3_offload"]["exceeds_host"]
+    assert not by_strategy["zero3_offload"]["fits"]
+    if name == "gpt_lora_int8":
+        assert "outside of the parameters" in by_strategy["fsdp2"]["problem"]
+        assert by_strategy["zero3"]["bytes"]["weights"] > 1.4e9
