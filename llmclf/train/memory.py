@@ -229,12 +229,15 @@ def _zero_3(
     ``offload``: partitions of weights, gradients and optimizer states lie in host memory.
     """
     size = BF16 if precision == "bf16" else FP32
-    divided = [w for w in weights if not (quantize == "int8" and w.quantizable)]
-    small = [w for w in divided if w.numel <= PERSISTENCE_THRESHOLD]
+    small = [w for w in weights if w.numel <= PERSISTENCE_THRESHOLD]
     # With one rank the gathered parameter is the partition.
     persistent = 0
     if world_size > 1 or offload:
-        persistent = size * sum(-(-w.numel // world_size) * world_size for w in small)
+        persistent = sum(
+            (1 if quantize == "int8" and w.quantizable else size)
+            * (-(-w.numel // world_size) * world_size)
+            for w in small
+        )
     large = _numel(weights) - _numel(small)
     gathered = min(large, MAX_LIVE_PARAMETERS) if world_size > 1 or offload else 0
     owned = sum(-(-w.numel // world_size) for w in weights if w.learns)
