@@ -25,11 +25,12 @@ from llmclf.track import read_metrics
 from tests.launch.matrix import BF16, CELLS, STRATEGIES, Cell, experiment, make_inputs
 from tests.processes import REPOSITORY, free_port
 
-LOSS = {"fp32": 1e-5, "bf16": 5e-2}
-"""Largest relative difference of a step's loss from one process. bf16 under ZeRO means weights in
+LOSS = {"fp32": 1e-5, "int8": 1e-3, "bf16": 5e-2}
+"""Largest relative difference of a step's loss from one process. 8-bit layers round their inputs,
+which can make a step of 1/127 of a difference in the last bit. bf16 under ZeRO means weights in
 bf16, where one process computes in bf16 by weights in fp32."""
-PROBABILITY = 1e-4
-"""Largest difference of a probability from one process, in fp32."""
+PROBABILITY = {"fp32": 1e-4, "int8": 1e-2}
+"""Largest difference of a probability from one process."""
 MEAN_PROBABILITY = 2e-2
 """Mean difference in bf16; single rows of these random models differ by more."""
 STRANGER = {"none": 1e-5, "int8": 1e-1, "nf4": 5e-2}
@@ -49,6 +50,12 @@ FAST = {
 }
 FAST_STRATEGIES = ("zero2", "zero3")
 WHERE = [(strategy, cell) for strategy in STRATEGIES for cell in (*CELLS, *BF16)]
+
+
+def arithmetic(cell: Cell) -> str:
+    """What bounds the accuracy of a cell."""
+    in_8_bits = cell.precision == "fp32" and cell.method.endswith("int8")
+    return "int8" if in_8_bits else cell.precision
 
 
 def no_gradient_in_theory(name: str) -> bool:
@@ -185,7 +192,7 @@ def assert_losses_of_one_process(one: Path, folder: Path, cell: Cell) -> float:
     keys = ["loss" if record["split"] == "train" else "nll" for record in theirs]
     rows = zip(keys, theirs, ours, strict=True)
     differences = [abs(b[key] - a[key]) / abs(a[key]) for key, a, b in rows]
-    assert max(differences) <= LOSS[cell.precision], differences
+    assert max(differences) <= LOSS[arithmetic(cell)], differences
     return max(differences)
 
 
@@ -220,7 +227,8 @@ def assert_scores(one: Path, folder: Path, cell: Cell) -> None:
     if cell.precision == "bf16":
         assert np.abs(ours.probabilities - theirs.probabilities).mean() <= MEAN_PROBABILITY
         return
-    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=PROBABILITY)
+    tolerance = PROBABILITY[arithmetic(cell)]
+    np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=tolerance)
     scores = (json.loads((f / "results.json").read_text())["test"] for f in (one, folder))
     assert len({(s["n"], s["accuracy"], s["macro_f1"]) for s in scores}) == 1
 
