@@ -201,13 +201,25 @@ def build_model(
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
+    _check_loaded(model, report, family, config)
+    keep_layout(model)
+    name, layer = output_layer(model, family)
+    if f"{name}.weight" not in report["missing_keys"]:
+        with whole(layer.parameters()):
+            _align_head(model, layer, trained, labels)
+    return model
+
+
+def _check_loaded(
+    model: PreTrainedModel, report: dict[str, Any], family: Family, config: ModelConfig
+) -> None:
+    """Raise ConfigError for an adapter, and for weights that are missing below the head."""
     if hasattr(model, "peft_config"):
         raise ConfigError(
             f"model.checkpoint={config.checkpoint!r} holds an adapter. Give a merged model: "
             "save it with --model.save merged."
         )
     check_quantized(model, config.quantize)
-    keep_layout(model)
     absent = report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}
     lost = [name for name in absent if not within(name, family.head + family.unused)]
     if lost:
@@ -216,11 +228,6 @@ def build_model(
             f"missing or of another shape ({', '.join(sorted(lost)[:3])}, ...): it is not a "
             f"checkpoint of {type(model).__name__}."
         )
-    name, layer = output_layer(model, family)
-    if f"{name}.weight" not in report["missing_keys"]:
-        with whole(layer.parameters()):
-            _align_head(model, layer, trained, labels)
-    return model
 
 
 @contextlib.contextmanager

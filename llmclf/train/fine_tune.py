@@ -260,11 +260,7 @@ def prepare(
         tokenizer = load_tokenizer(model_config.checkpoint)
         hf_config = load_config(model_config.checkpoint)
         family = family_of(hf_config)
-        if config.gradient_checkpointing and not family.gradient_checkpointing:
-            raise ConfigError(
-                f"train.gradient_checkpointing: {hf_config.model_type} does not support it in "
-                "transformers. Unset it."
-            )
+        check_checkpointing(config, hf_config.model_type, family)
         length = max_tokens(hf_config, tokenizer, max_length)
         blueprint = Blueprint(
             config=model_config,
@@ -287,13 +283,6 @@ def prepare(
         min_length=shortest,
         device=accelerator.device,
     )
-    task = Task(
-        train=encode(splits.train, tokenizer, length),
-        validation=encode(splits.validation, tokenizer, length),
-        labels=splits.labels,
-        multilabel=splits.multilabel,
-        collate=collate,
-    )
     return FineTune(
         blueprint=blueprint,
         config=config,
@@ -302,11 +291,31 @@ def prepare(
         in_force=in_force_,
         tokenizer=tokenizer,
         max_length=length,
-        task=task,
+        task=encode_task(splits, collate, length),
         test=encode(splits.test, tokenizer, length),
         family=family,
         outline=outline,
         model=model,
+    )
+
+
+def check_checkpointing(config: TrainConfig, model_type: str, family: Family) -> None:
+    """Raise ConfigError where transformers cannot recompute this architecture's activations."""
+    if config.gradient_checkpointing and not family.gradient_checkpointing:
+        raise ConfigError(
+            f"train.gradient_checkpointing: {model_type} does not support it in transformers. "
+            "Unset it."
+        )
+
+
+def encode_task(splits: Splits, collate: Collator, max_length: int) -> Task:
+    """Tokenise the rows to learn from and to choose by."""
+    return Task(
+        train=encode(splits.train, collate.tokenizer, max_length),
+        validation=encode(splits.validation, collate.tokenizer, max_length),
+        labels=splits.labels,
+        multilabel=splits.multilabel,
+        collate=collate,
     )
 
 
