@@ -15,10 +15,9 @@ from llmclf.model.family import FAMILIES as ARCHITECTURES
 from llmclf.model.quantize import Quantize
 from llmclf.train.blueprint import check_strategy
 from llmclf.train.engine import InForce, check_launch
-from tests.launch.matrix import BF16, CELLS, FAMILIES, METHODS, STRATEGIES, Cell
+from tests.launch.matrix import BF16, CELLS, FAMILIES, METHODS, RESULTS, STRATEGIES, Cell
 from tests.processes import REPOSITORY
 
-RESULTS = REPOSITORY / "build" / "compatibility"
 TARGET = REPOSITORY / "docs" / "compatibility.md"
 INTRODUCTION = """# What works with what
 

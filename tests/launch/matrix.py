@@ -24,6 +24,8 @@ FAMILIES = ("bert", "longformer", "gpt2", "llama")
 METHODS = ("full", "head", "last_n", "lora", "lora+int8", "lora+nf4")
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "zero3_offload")
 STEPS, KILLED_AFTER = 5, 3
+RESULTS = Path(__file__).resolve().parents[2] / "build" / "compatibility"
+"""What docs/compatibility.md is made from (make docs)."""
 
 
 @dataclass(frozen=True)

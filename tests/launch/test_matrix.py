@@ -8,7 +8,6 @@ a strategy. The cells marked slow take about half an hour on two cores.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -22,8 +21,8 @@ import pytest
 from llmclf.data.corpus import load_splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.track import read_metrics
-from tests.launch.matrix import BF16, CELLS, STRATEGIES, Cell, experiment, make_inputs
-from tests.processes import REPOSITORY, free_port
+from tests.launch.matrix import BF16, CELLS, RESULTS, STRATEGIES, Cell, experiment, make_inputs
+from tests.processes import REPOSITORY, free_port, launch_environment
 
 LOSS = {"fp32": 1e-5, "int8": 1e-3, "bf16": 5e-2}
 """Largest relative difference of a step's loss from one process. 8-bit layers round their inputs,
@@ -39,8 +38,6 @@ when any row of the batch has an outlier in it, so that rows depend on their bat
 AVX-512 bf16 bitsandbytes computes 4-bit layers in bf16 when it only predicts."""
 TEXTS = 12
 SECONDS = 1200
-RESULTS = REPOSITORY / "build" / "compatibility"
-"""What docs/compatibility.md is made from (make docs)."""
 FAST = {
     Cell("bert", "full", False),
     Cell("llama", "lora+nf4", True),
@@ -127,7 +124,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env=launch_environment(),
         capture_output=True,
         text=True,
         timeout=SECONDS,
