@@ -1,0 +1,237 @@
+"""The wording of a prompt: instruction, demonstrations, the text in question, and the answers.
+
+Plain text for base models, turns of a conversation for chat models. A text stands in a block with
+an end that it cannot spell itself, since what marks the end is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmclf.config import ConfigError, did_you_mean
+from llmclf.data.table import listed
+from llmclf.prompt.config import PromptConfig, TemplateName
+
+QUERY = "\u241fquery\u241f"
+"""Stands for the text in question while the rest is put together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """One wording. ``{labels}`` in the instruction becomes the list of answers."""
+
+    instruction: str
+    block: str
+    """Around one text, ``{text}``."""
+    pair_block: str
+    """Around a text and a second one, ``{text}`` and ``{pair}``."""
+    escape: Callable[[str], str]
+    """Makes a text unable to end its block."""
+    lead: str
+    """Stands right before an answer in plain text."""
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _as_markup(text: str) -> str:
+    return html.escape(text, quote=False)
+
+
+TEMPLATES: dict[TemplateName, Template] = {
+    "quoted": Template(
+        instruction="Label each text with one of: {labels}.",
+        block="Text: {text}",
+        pair_block="Text: {text}\nSecond text: {pair}",
+        escape=_as_json,
+        lead="Label:",
+    ),
+    "tagged": Template(
+        instruction="Decide which label fits the text between the tags best. Labels: {labels}.",
+        block="<text>{text}</text>",
+        pair_block="<text>{text}</text>\n<second>{pair}</second>",
+        escape=_as_markup,
+        lead="The label is:",
+    ),
+    "question": Template(
+        instruction="Read each passage and answer the question about it.",
+        block="Passage: {text}\nQuestion: Is this {labels}?",
+        pair_block="Passage: {text}\nOther passage: {pair}\nQuestion: Is this {labels}?",
+        escape=_as_json,
+        lead="Answer:",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model may answer, one string per label (C)."""
+
+    labels: tuple[str, ...]
+    words: tuple[str, ...]
+    """In the order of ``labels``."""
+    shown: tuple[str, ...]
+    """How the instruction names each."""
+
+    def of(self, target: int) -> str:
+        """The answer that stands for a label."""
+        return self.words[target]
+
+
+def verbalise(config: PromptConfig, labels: tuple[str, ...]) -> Answers:
+    """Find the words for each label.
+
+    Raises ConfigError for a word for an unknown label, a label without one, or two alike.
+    """
+    if config.answers == "letters":
+        letters = _letters(len(labels))
+        shown = tuple(f"{k} ({name})" for k, name in zip(letters, labels, strict=True))
+        return Answers(labels, letters, shown)
+    words = {name: name for name in labels}
+    if config.verbaliser:
+        words = _parse(config.verbaliser, labels)
+    chosen = tuple(words[name].strip() for name in labels)
+    seen: dict[str, str] = {}
+    for name, word in zip(labels, chosen, strict=True):
+        if not word:
+            raise ConfigError(f"prompt.verbaliser: label {name!r} has no words. Give it some.")
+        if word in seen:
+            raise ConfigError(
+                f"prompt.verbaliser: labels {seen[word]!r} and {name!r} both have the words "
+                f"{word!r}, so their answers cannot be told apart. Give each its own."
+            )
+        seen[word] = name
+    return Answers(labels, chosen, chosen)
+
+
+def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
+    words: dict[str, str] = {}
+    for pair in pairs:
+        # A label may hold a '=': take the longest label that fits.
+        names = [name for name in labels if pair.startswith(f"{name}=")]
+        if not names:
+            given = pair.partition("=")[0]
+            raise ConfigError(
+                f"prompt.verbaliser={pair!r}: "
+                + (f"there is no label {given!r}." if "=" in pair else "expected label=words.")
+                + did_you_mean(given, labels)
+                + f" Labels: {listed(labels)}."
+            )
+        name = max(names, key=len)
+        if name in words:
+            raise ConfigError(f"prompt.verbaliser: label {name!r} is given twice.")
+        words[name] = pair[len(name) + 1 :]
+    missing = [name for name in labels if name not in words]
+    if missing:
+        raise ConfigError(
+            f"prompt.verbaliser: no words for {listed(missing)}. Give words for every label, or "
+            "for none."
+        )
+    return words
+
+
+def _letters(count: int) -> tuple[str, ...]:
+    """A to Z, then AA, AB, ..."""
+    alphabet = string.ascii_uppercase
+    names = list(alphabet)
+    while len(names) < count:
+        names += [a + b for a in names[-len(alphabet) :] for b in alphabet]
+    return tuple(names[:count])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A prompt without the text in question: what stands before its block, and after it.
+
+    ``head + block + tail + answer`` is the whole string that is scored.
+    """
+
+    head: str
+    tail: str
+    before_answer: str
+    """Between ``tail`` and the answer: a space in plain text, nothing in a chat."""
+    end: str
+    """What follows an answer."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A template filled in for one task."""
+
+    template: Template
+    answers: Answers
+    instruction: str
+
+    def block(self, text: str, pair: str | None) -> str:
+        """The block of one text, or of a pair."""
+        shape = self.template.block if pair is None else self.template.pair_block
+        # Plain replacement, one pass over the shape: a text may hold braces.
+        values = {
+            "text": self.template.escape(text),
+            "pair": "" if pair is None else self.template.escape(pair),
+            "labels": _enumerated(self.answers.shown),
+        }
+        return fill(shape, values)
+
+    def plain(self, demonstrations: Sequence[tuple[str, int]]) -> Frame:
+        """As running text. ``demonstrations``: blocks with the index of their label."""
+        lead = self.template.lead
+        shown = [
+            f"{block}\n{lead} {self.answers.of(target)}\n\n" for block, target in demonstrations
+        ]
+        return Frame(
+            head=f"{self.instruction}\n\n" + "".join(shown),
+            tail=f"\n{lead}",
+            before_answer=" ",
+            end="\n",
+        )
+
+    def messages(
+        self, demonstrations: Sequence[tuple[str, int]], block: str
+    ) -> list[dict[str, str]]:
+        """As the turns of a conversation; the instruction opens the first turn, since some models
+        know no system role."""
+        turns: list[dict[str, str]] = []
+        for shown, target in demonstrations:
+            turns.append({"role": "user", "content": shown})
+            turns.append({"role": "assistant", "content": self.answers.of(target)})
+        turns.append({"role": "user", "content": block})
+        turns[0]["content"] = f"{self.instruction}\n\n{turns[0]['content']}"
+        return turns
+
+
+def word(name: TemplateName, config: PromptConfig, answers: Answers) -> Wording:
+    """Fill in the instruction."""
+    template = TEMPLATES[name]
+    instruction = template.instruction if config.instruction is None else config.instruction
+    return Wording(template, answers, fill(instruction, {"labels": listed_all(answers.shown)}))
+
+
+def fill(shape: str, values: dict[str, str]) -> str:
+    """Replace ``{name}`` by its value, in one pass, so that no value is searched again."""
+    parts: list[str] = []
+    rest = shape
+    while rest:
+        found = [(rest.find("{" + name + "}"), name) for name in values]
+        found = [(at, name) for at, name in found if at >= 0]
+        if not found:
+            break
+        at, name = min(found)
+        parts += [rest[:at], values[name]]
+        rest = rest[at + len(name) + 2 :]
+    return "".join([*parts, rest])
+
+
+def listed_all(names: Sequence[str]) -> str:
+    """All names, with commas."""
+    return ", ".join(names)
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    """a, b or c."""
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
