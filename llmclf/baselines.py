@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 import zipfile
 from contextlib import AbstractContextManager
@@ -38,7 +39,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from llmclf.config import ConfigError, DataError, dump_json, write_text
-from llmclf.data.corpus import Split
+from llmclf.data.corpus import Split, Splits
+from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.predictions import Predictions
 
 VOCABULARY_ROWS = 100_000
@@ -171,6 +173,33 @@ def fit(
         scored_by=_scored_by(config.classifier, multilabel),
         chosen=chosen,
     )
+
+
+def run(
+    config: BaselineConfig, splits: Splits, *, seed: int
+) -> tuple[Baseline, Predictions | None, Predictions, Cost]:
+    """Fit on the training rows and predict the others: baseline, validation, test, cost."""
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        fitted = fit(
+            config, splits.train, labels=splits.labels, multilabel=splits.multilabel, seed=seed
+        )
+        train_seconds = time.perf_counter() - started
+        validation = fitted.predict(splits.validation) if len(splits.validation) else None
+        started = time.perf_counter()
+        test = fitted.predict(splits.test)
+        predict_seconds = time.perf_counter() - started
+    cost = Cost(
+        train_seconds=train_seconds,
+        predict_seconds=predict_seconds,
+        predict_examples_per_second=len(splits.test) / predict_seconds,
+        peak_memory_bytes=memory.peak_bytes,
+        total_parameters=fitted.parameters,
+        trainable_parameters=fitted.parameters,
+        devices=1,
+        device_hours=train_seconds / 3600,
+    )
+    return fitted, validation, test, cost
 
 
 def _prior(targets: np.ndarray) -> Pipeline:

@@ -9,10 +9,7 @@ calls :func:`main`.
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +17,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from llmclf import baselines, run_folder
 from llmclf.baselines import BaselineConfig
@@ -28,14 +24,24 @@ from llmclf.config import ConfigError, dump_json, exit_on_user_error, flatten, t
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import DataConfig, Splits, load_splits
 from llmclf.environment import describe
-from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.model.build import ModelConfig
+from llmclf.model.causal import frozen_problems
+from llmclf.prompt import few_shot
+from llmclf.prompt.config import ApiConfig, PromptConfig
 from llmclf.report import comparison
+from llmclf.terminal import is_main, main_console, quieten, show
 from llmclf.train import fine_tune, footprint
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import orderly_exit
+from llmclf.train.engine import (
+    check_undivided,
+    main_process_first,
+    orderly_exit,
+    resolve_precision,
+    start_engine,
+)
 from llmclf.train.supervise import supervised
 
 
@@ -45,8 +51,8 @@ class Experiment:
 
     name: str
     """Name of the run, and of its folder."""
-    method: Literal["fine_tune", "classical"] = "fine_tune"
-    """A fine-tuned language model, or a classical baseline."""
+    method: Literal["fine_tune", "prompt", "classical"] = "fine_tune"
+    """A fine-tuned language model, a prompted one, or a classical baseline."""
     seed: int = 0
     """Decides splits, initial weights, order of rows and dropout."""
     output_dir: Path | None = None
@@ -54,6 +60,8 @@ class Experiment:
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
     @property
@@ -62,7 +70,11 @@ class Experiment:
         return self.output_dir or Path("runs") / self.name
 
 
-SECTIONS = {"fine_tune": ("model", "train"), "classical": ("baseline",)}
+SECTIONS = {
+    "fine_tune": ("model", "train"),
+    "prompt": ("model", "prompt", "api"),
+    "classical": ("baseline",),
+}
 """The settings that each method reads, besides the common ones."""
 
 
@@ -79,6 +91,9 @@ def validate(experiment: Experiment) -> None:
                 "data.validation_fraction=0: fine-tuning chooses its weights by validation rows. "
                 "Set it above 0, or give --data.validation."
             )
+    if experiment.method == "prompt":
+        problems += experiment.prompt.problems() + experiment.api.problems()
+        problems += frozen_problems(experiment.model)
     problems += run_folder.problems(experiment.folder)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -102,6 +117,7 @@ def run(
     run_folder.check(folder, to_json(experiment), resume=resume)
     splits, report = data or prepare_data(experiment, console)
     validation: Predictions | None
+    extra: dict[str, Any] = {}
     if experiment.method == "fine_tune":
         prepared = prepare_fine_tune(experiment, splits)
         report = dataclasses.replace(report, truncated=prepared.truncated())
@@ -110,13 +126,25 @@ def run(
         warn_of_truncation(console, prepared)
         start_folder(experiment, splits, report, plan)
         validation, test, cost = prepared.run(folder, console)
+    elif experiment.method == "prompt":
+        prompted = prepare_prompt(experiment, splits)
+        report = dataclasses.replace(report, truncated=prompted.truncated())
+        plan = prompted.plan()
+        show(console, plan)
+        prompted.warn(console)
+        start_folder(experiment, splits, report, plan)
+        validation, test, cost, extra["prompt"] = prompted.run(folder, console)
     else:
         start_folder(experiment, splits, report, {"world_size": 1, "strategy": "single"})
-        validation, test, cost = run_baseline(experiment, splits, console)
-    if is_main():
-        run_folder.finish(
-            folder, results(experiment, splits, validation, test, cost), validation, test
+        fitted, validation, test, cost = baselines.run(
+            experiment.baseline, splits, seed=experiment.seed
         )
+        console.print(f"chosen: {fitted.chosen}", markup=False, highlight=False)
+        if is_main():
+            fitted.save(folder / "model")
+    if is_main():
+        found = results(experiment, splits, validation, test, cost) | extra
+        run_folder.finish(folder, found, validation, test)
         console.print(run_folder.summary(folder), markup=False, soft_wrap=True)
     return folder
 
@@ -132,6 +160,10 @@ def dry_run(experiment: Experiment, console: Console) -> None:
         show(console, prepared.plan())
         show(console, memory(experiment, prepared))
         warn_of_truncation(console, prepared)
+    elif experiment.method == "prompt":
+        prompted = prepare_prompt(experiment, splits, weights=False)
+        show(console, prompted.plan())
+        prompted.warn(console)
 
 
 def memory(experiment: Experiment, prepared: fine_tune.FineTune) -> dict[str, int]:
@@ -156,6 +188,17 @@ def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audi
     return splits, report
 
 
+def warn_of_truncation(console: Console, prepared: fine_tune.FineTune) -> None:
+    """Say how much of the texts the model will not see."""
+    for name, cut in prepared.truncated().items():
+        if cut["rows"]:
+            console.print(
+                f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
+                f"{prepared.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens",
+                style="yellow",
+            )
+
+
 def prepare_fine_tune(
     experiment: Experiment, splits: Splits, *, weights: bool = True
 ) -> fine_tune.FineTune:
@@ -169,35 +212,23 @@ def prepare_fine_tune(
     )
 
 
-def run_baseline(
-    experiment: Experiment, splits: Splits, console: Console
-) -> tuple[Predictions | None, Predictions, Cost]:
-    """Fit a classical baseline on the training rows and predict the others."""
-    with PeakMemory() as memory:
-        started = time.perf_counter()
-        fitted = fit_baseline(experiment.baseline, splits, experiment.seed)
-        train_seconds = time.perf_counter() - started
-        console.print(f"chosen: {fitted.chosen}", markup=False, highlight=False)
-        validation = fitted.predict(splits.validation) if len(splits.validation) else None
-        started = time.perf_counter()
-        test = fitted.predict(splits.test)
-        predict_seconds = time.perf_counter() - started
-    if is_main():
-        fitted.save(experiment.folder / "model")
-    return (
-        validation,
-        test,
-        Cost(
-            train_seconds=train_seconds,
-            predict_seconds=predict_seconds,
-            predict_examples_per_second=len(splits.test) / predict_seconds,
-            peak_memory_bytes=memory.peak_bytes,
-            total_parameters=fitted.parameters,
-            trainable_parameters=fitted.parameters,
-            devices=1,
-            device_hours=train_seconds / 3600,
-        ),
-    )
+def prepare_prompt(
+    experiment: Experiment, splits: Splits, *, weights: bool = True
+) -> few_shot.FewShot:
+    precision = resolve_precision(experiment.prompt.precision)
+    accelerator = start_engine(TrainConfig(precision=precision))
+    check_undivided(accelerator)
+    with main_process_first(accelerator):
+        return few_shot.prepare(
+            splits,
+            config=experiment.prompt,
+            model_config=experiment.model,
+            max_length=experiment.data.max_length,
+            seed=experiment.seed,
+            precision=precision,
+            accelerator=accelerator,
+            weights=weights,
+        )
 
 
 def fit_baseline(config: BaselineConfig, splits: Splits, seed: int) -> baselines.Baseline:
@@ -210,12 +241,14 @@ def method_name(experiment: Experiment) -> str:
     """``method`` of results.json."""
     if experiment.method == "fine_tune":
         return experiment.model.method
+    if experiment.method == "prompt":
+        return "prompt"
     return "majority" if experiment.baseline.classifier == "majority" else "classical"
 
 
 def model_name(experiment: Experiment) -> str:
-    """What was trained, for tables."""
-    if experiment.method == "fine_tune":
+    """What was trained or prompted, for tables."""
+    if experiment.method in ("fine_tune", "prompt"):
         return experiment.model.checkpoint
     classifier = experiment.baseline.classifier
     return classifier if classifier == "majority" else f"tfidf+{classifier}"
@@ -349,7 +382,7 @@ def check_overrides(experiments: Sequence[Experiment], launches: Sequence[Launch
             continue
         section = key.partition(".")[0]
         option = "--" + key.replace("_", "-")
-        if section in {"model", "train", "baseline"} - used:
+        if section in {"model", "train", "prompt", "api", "baseline"} - used:
             raise ConfigError(
                 f"{option}: this recipe does not read the settings of {section!r}. Leave it out."
             )
@@ -359,39 +392,3 @@ def check_overrides(experiments: Sequence[Experiment], launches: Sequence[Launch
                 f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "
                 "cannot be set for all. Use the recipe of one method."
             )
-
-
-def quieten() -> None:
-    """Leave the terminal to our own messages: transformers reports each load, and its warnings are
-    handled here."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for category in (UserWarning, FutureWarning):
-        libraries = "torch|transformers|peft|accelerate"
-        warnings.filterwarnings("ignore", category=category, module=libraries)
-
-
-def show(console: Console, facts: dict[str, Any]) -> None:
-    """Print facts in a line."""
-    text = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
-    console.print(", ".join(text).replace("_", " "), markup=False, soft_wrap=True)
-
-
-def warn_of_truncation(console: Console, prepared: fine_tune.FineTune) -> None:
-    """Say how much of the texts the model will not see."""
-    for name, cut in prepared.truncated().items():
-        if cut["rows"]:
-            console.print(
-                f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
-                f"{prepared.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens",
-                style="yellow",
-            )
-
-
-def is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def main_console() -> Console:
-    """The terminal; silent on every rank but the first."""
-    return Console(quiet=not is_main())

@@ -111,9 +111,10 @@ def finish(
 def summary(folder: Path) -> str:
     """One line on a finished run."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    test, prior = results["test"], results["prior"]
+    test, prior, cost = results["test"], results["prior"], results["cost"]
+    done = ("trained", "train_seconds") if cost["train_seconds"] else ("scored", "predict_seconds")
     return (
         f"{results['name']}: test macro-F1 {test['macro_f1']:.4f} (prior {prior['macro_f1']:.4f}), "
-        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, trained in "
-        f"{results['cost']['train_seconds']:.1f} s -> {folder}"
+        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, {done[0]} in "
+        f"{cost[done[1]]:.1f} s -> {folder}"
     )

@@ -111,7 +111,7 @@ def locate(checkpoint: str) -> str:
 
 def load_config(checkpoint: str) -> PretrainedConfig:
     """Read the checkpoint's configuration; ConfigError when neither disk nor hub has it."""
-    return _from_pretrained(AutoConfig, checkpoint)
+    return from_pretrained(AutoConfig, checkpoint)
 
 
 def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
@@ -131,7 +131,7 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     settings: dict[str, Any] = {"split_special_tokens": True, "padding_side": family.padding_side}
     if family.token_types:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    tokenizer = _from_pretrained(AutoTokenizer, checkpoint, **settings)
+    tokenizer = from_pretrained(AutoTokenizer, checkpoint, **settings)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Without its files, transformers makes up a tokenizer to which every text is unknown.
         raise ConfigError(
@@ -192,7 +192,7 @@ def build_model(
             f"model.checkpoint={config.checkpoint!r} is quantised already, its head perhaps with "
             "it. Give the checkpoint it was made from, and --model.quantize int8 or nf4."
         )
-    model, report = _from_pretrained(
+    model, report = from_pretrained(
         AutoModelForSequenceClassification,
         config.checkpoint,
         config=model_config,
@@ -343,7 +343,9 @@ def max_tokens(
     return wanted
 
 
-def _from_pretrained(auto_class: Any, checkpoint: str, **kwargs: Any) -> Any:
+def from_pretrained(auto_class: Any, checkpoint: str, **kwargs: Any) -> Any:
+    """``auto_class.from_pretrained`` for ``model.checkpoint``; ConfigError with advice where it
+    fails."""
     located = locate(checkpoint)
     try:
         return auto_class.from_pretrained(located, **kwargs)

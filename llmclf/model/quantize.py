@@ -51,7 +51,17 @@ def quantization_config(
     most, and a quantised layer cannot learn. 4-bit weights are stored as ``dtype``, several to a
     number, since ZeRO-3 and FSDP shard tensors of floating point only.
     """
-    heads = list(family.head)
+    return _settings(quantize, dtype, list(family.head))
+
+
+def frozen_quantization_config(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """The same for a model that does not learn: transformers leaves its output layer in float."""
+    return _settings(quantize, dtype, None)
+
+
+def _settings(
+    quantize: Quantize, dtype: torch.dtype, heads: list[str] | None
+) -> BitsAndBytesConfig | None:
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
     if quantize == "nf4":

@@ -188,7 +188,7 @@ class Wording:
             head=f"{self.instruction}\n\n" + "".join(shown),
             tail=f"\n{lead}",
             before_answer=" ",
-            end="\n",
+            end="\n\n",
         )
 
     def messages(

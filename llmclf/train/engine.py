@@ -223,6 +223,16 @@ def strategy_of(accelerator: Accelerator) -> str:
     return names.get(kind, "ddp" if str(kind.value).startswith("MULTI_") else str(kind.value))
 
 
+def check_undivided(accelerator: Accelerator) -> None:
+    """Raise ConfigError under a strategy that divides models: nothing is trained here."""
+    found = strategy_of(accelerator)
+    if found not in ("single", "ddp"):
+        raise ConfigError(
+            f"strategy {found}: prompting trains nothing, so there is nothing to divide but rows. "
+            "Use launch/accelerate/ddp.yaml, and --model.quantize nf4 where memory is short."
+        )
+
+
 def deepspeed_settings(deepspeed_config: dict[str, Any], config: TrainConfig) -> None:
     """Settings that the recipe owns, and those in which DeepSpeed's own would change results."""
     deepspeed_config |= {

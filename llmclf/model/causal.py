@@ -1,0 +1,131 @@
+"""Checkpoint -> causal language model and its tokenizer, for prompting."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Literal
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from llmclf.config import ConfigError
+from llmclf.model.build import ModelConfig, from_pretrained, load_config, undivided
+from llmclf.model.quantize import Quantize, check_quantized, frozen_quantization_config, keep_layout
+from llmclf.model.quantize import problems as quantize_problems
+
+ADVICE = "Give a decoder such as smollm2-135m, a Llama or a GPT"
+
+
+def frozen_problems(config: ModelConfig) -> list[str]:
+    """Why a model that is only prompted cannot have these settings."""
+    default = ModelConfig(checkpoint=config.checkpoint, quantize=config.quantize)
+    found = [
+        f"model.{f.name}={getattr(config, f.name)!r}: a prompted model does not learn. Leave it "
+        "out."
+        for f in fields(config)
+        if getattr(config, f.name) != getattr(default, f.name)
+    ]
+    return found + quantize_problems(config.quantize, "head")
+
+
+def load_causal_config(checkpoint: str) -> PretrainedConfig:
+    """Read the configuration; ConfigError where its architecture is no causal language model."""
+    config = load_config(checkpoint)
+    named = getattr(config, "architectures", None) or []
+    classifiers = [name for name in named if "Classification" in name]
+    if classifiers:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r} is a fine-tuned classifier ({classifiers[0]}): it "
+            f"has no language model's head to prompt. {ADVICE}."
+        )
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: {config.model_type} has no causal language model's "
+            f"head to prompt. {ADVICE}."
+        )
+    return config
+
+
+def load_causal_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer as it is; prompts are made harmless before they reach it."""
+    tokenizer = from_pretrained(AutoTokenizer, checkpoint)
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: prompting needs a fast tokenizer "
+            "(tokenizer.json beside config.json)."
+        )
+    return tokenizer
+
+
+def load_causal(
+    checkpoint: str,
+    *,
+    quantize: Quantize,
+    precision: Literal["fp32", "bf16"],
+    device: torch.device,
+) -> PreTrainedModel:
+    """Load the model for scoring, in eval mode on ``device``.
+
+    Raises ConfigError where weights are missing, or where the model looks at later tokens.
+    """
+    config = load_causal_config(checkpoint)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    with undivided():
+        model, report = from_pretrained(
+            AutoModelForCausalLM,
+            checkpoint,
+            config=config,
+            dtype=dtype,
+            quantization_config=frozen_quantization_config(quantize, dtype),
+            output_loading_info=True,
+        )
+    if report["missing_keys"]:
+        lost = sorted(report["missing_keys"])
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: {len(lost)} weights of {type(model).__name__} are "
+            f"missing ({', '.join(lost[:3])}): it is no language model's checkpoint. {ADVICE}."
+        )
+    check_quantized(model, quantize)
+    keep_layout(model)
+    model = model.eval()
+    if quantize == "none":
+        model = model.to(device)
+    check_causal(model, checkpoint)
+    return model
+
+
+@torch.inference_mode()
+def check_causal(model: PreTrainedModel, checkpoint: str) -> None:
+    """Raise ConfigError if a later token changes what is predicted before it."""
+    ids = torch.arange(1, 9, device=model.device)[None]
+    other = ids.clone()
+    other[0, -1] = 0
+    kept = [model(input_ids=i, use_cache=False).logits[0, :-1].float() for i in (ids, other)]
+    if float((kept[0] - kept[1]).abs().max()) > 0.05 * max(1.0, float(kept[0].abs().max())):
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: {type(model).__name__} reads text in both "
+            f"directions, so it cannot be prompted. {ADVICE}."
+        )
+
+
+def context_tokens(config: PretrainedConfig, wanted: int | None) -> int:
+    """Tokens that a prompt and its answer may have.
+
+    Raises ConfigError where ``data.max_length`` passes what the model takes.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if wanted is None:
+        return limit or 1 << 20
+    if limit and wanted > limit:
+        raise ConfigError(
+            f"data.max_length={wanted}: the model takes at most {limit} tokens. "
+            f"Set --data.max-length {limit} or less."
+        )
+    return wanted

@@ -1,0 +1,177 @@
+"""Which training rows stand in a prompt as demonstrations.
+
+Never the row in question or one that says the same: leaking demonstrations are the classic fault of
+few-shot scores. N: rows, K: demonstrations, C: labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from llmclf.config import ConfigError
+from llmclf.data.corpus import Split, Splits
+from llmclf.data.repeats import fold
+from llmclf.prompt.config import PromptConfig
+
+Embed = Callable[[list[str]], np.ndarray]
+"""Texts to unit vectors, float32 (N, D)."""
+CHUNK = 512  # rows compared at a time: bounds the (rows, training rows) similarities
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One choice of demonstrations: its seed and its order, both from 0."""
+
+    seed: int
+    order: int
+
+
+def draws(config: PromptConfig) -> list[Draw]:
+    """All choices that a run makes, the one of its result first."""
+    return [Draw(s, o) for s in range(config.seeds) for o in range(config.orders)]
+
+
+def check_shots(config: PromptConfig, splits: Splits) -> None:
+    """Raise ConfigError where the training rows cannot give so many demonstrations."""
+    train, count = splits.train, config.shots
+    if config.demonstrations == "balanced":
+        have = np.bincount(train.targets, minlength=len(splits.labels))
+        most = -(-count // len(splits.labels))
+        rarest = int(have.argmin())
+        if count and have[rarest] < count // len(splits.labels):
+            raise ConfigError(
+                f"prompt.shots={count}: {most} demonstrations of each label, but the training rows "
+                f"hold {have[rarest]} of {splits.labels[rarest]!r}. Set --prompt.shots "
+                f"{have[rarest] * len(splits.labels)} or less, or --prompt.demonstrations random."
+            )
+    if count > len(train):
+        raise ConfigError(
+            f"prompt.shots={count}: there are {len(train)} training rows. Set --prompt.shots "
+            f"{len(train)} or less."
+        )
+
+
+def choose_shared(
+    config: PromptConfig, splits: Splits, excluded: set[str], draw: Draw, seed: int
+) -> np.ndarray:
+    """Rows of the training split that demonstrate to every row in question, int64 (K,), in order.
+
+    ``excluded``: folded texts (:func:`folded`) that may not be shown: those in question.
+    """
+    # The order has a stream of its own, so that another order is another order of the same rows.
+    rng = np.random.default_rng([seed, draw.seed])
+    order_rng = np.random.default_rng([seed, draw.seed, draw.order])
+    targets = splits.train.targets
+    texts = folded(splits.train)
+    shuffled = [row for row in rng.permutation(len(texts)).tolist() if texts[row] not in excluded]
+    shuffled = _first_of_each(shuffled, texts)
+    if config.demonstrations == "balanced":
+        chosen = _balanced(shuffled, targets, config.shots, len(splits.labels), rng)
+    else:
+        chosen = shuffled[: config.shots]
+    if len(chosen) < config.shots:
+        raise ConfigError(
+            f"prompt.shots={config.shots}: only {len(chosen)} training rows may be shown; the "
+            "others repeat each other or a row in question. Set fewer --prompt.shots."
+        )
+    rows = np.array(chosen, np.int64)
+    if config.resolved_order == "by_label":
+        return rows[np.argsort(targets[rows], kind="stable")]
+    return order_rng.permutation(rows)
+
+
+def _first_of_each(rows: list[int], texts: list[str]) -> list[int]:
+    seen: set[str] = set()
+    kept = []
+    for row in rows:
+        if texts[row] not in seen:
+            seen.add(texts[row])
+            kept.append(row)
+    return kept
+
+
+def _balanced(
+    rows: list[int], targets: np.ndarray, count: int, num_labels: int, rng: np.random.Generator
+) -> list[int]:
+    """As many of each label, the labels that get one more drawn at random."""
+    share = np.full(num_labels, count // num_labels)
+    share[rng.permutation(num_labels)[: count % num_labels]] += 1
+    chosen: list[int] = []
+    for label, wanted in enumerate(share.tolist()):
+        chosen += [row for row in rows if targets[row] == label][:wanted]
+    return chosen
+
+
+def choose_nearest(
+    config: PromptConfig,
+    splits: Splits,
+    queries: Split,
+    draw: Draw,
+    seed: int,
+    embed: Embed | None = None,
+) -> np.ndarray:
+    """For each row in question the most similar training rows, int64 (N, K), in order.
+
+    By the cosine of TF-IDF vectors or of what ``embed`` gives. Rows that repeat the one in question
+    are passed over, and of rows that repeat each other the first one counts.
+    """
+    train = splits.train
+    train_texts, query_texts = folded(train), folded(queries)
+    distinct = np.array(_first_of_each(list(range(len(train))), train_texts), np.int64)
+    shown, asked = documents(train), documents(queries)
+    shown = [shown[row] for row in distinct]
+    if embed is None:
+        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
+        shown_MD, asked_ND = vectorizer.fit_transform(shown), vectorizer.transform(asked)
+    else:
+        shown_MD, asked_ND = embed(shown), embed(asked)
+    wanted = config.shots + 1  # the row in question itself may be among them, once
+    found = np.zeros((len(queries), config.shots), np.int64)
+    for start in range(0, len(queries), CHUNK):
+        similar = asked_ND[start : start + CHUNK] @ shown_MD.T
+        similar_NM = np.asarray(similar.toarray() if hasattr(similar, "toarray") else similar)
+        order_NM = np.argsort(-similar_NM, axis=1, kind="stable")[:, :wanted]
+        for i, order in enumerate(order_NM):
+            own = query_texts[start + i]
+            rows = [row for row in distinct[order].tolist() if train_texts[row] != own]
+            if len(rows) < config.shots:
+                raise ConfigError(
+                    f"prompt.shots={config.shots}: only {len(rows)} different training rows may "
+                    "be shown. Set fewer --prompt.shots."
+                )
+            found[start + i] = rows[: config.shots]
+    return _ordered(found, config, train.targets, draw, seed)
+
+
+def _ordered(
+    found_NK: np.ndarray, config: PromptConfig, targets: np.ndarray, draw: Draw, seed: int
+) -> np.ndarray:
+    """Nearest first -> the order of the prompt."""
+    order = config.resolved_order
+    if order == "nearest_last":
+        return found_NK[:, ::-1]
+    if order == "by_label":
+        rank = np.argsort(targets[found_NK], axis=1, kind="stable")
+        return np.take_along_axis(found_NK, rank, axis=1)
+    rng = np.random.default_rng([seed, draw.seed, draw.order])
+    return rng.permuted(found_NK, axis=1)
+
+
+def documents(split: Split) -> list[str]:
+    """Texts, each with its second text behind it."""
+    if split.pairs is None:
+        return split.texts
+    return [f"{text}\n{pair}" for text, pair in zip(split.texts, split.pairs, strict=True)]
+
+
+def folded(split: Split) -> list[str]:
+    """What makes two rows repeats of each other: the text without case, punctuation and extra
+    spaces, as in the audit."""
+    columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
+    parts = [fold(pl.Series(column, dtype=pl.String)).to_list() for column in columns]
+    return ["\x1f".join(row) for row in zip(*parts, strict=True)]

@@ -1,0 +1,28 @@
+"""Few-shot prompting: a language model reads 16 labelled texts, then the one in question.
+
+    python recipes/few_shot.py --data.source my.csv
+    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/few_shot.py
+    python recipes/few_shot.py --model.checkpoint smollm2-135m --prompt.shots 8
+
+Three draws of demonstrations, since one prompt is one sample: the first is the run's result, and
+the table shows how far all of them spread.
+"""
+
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, main
+from llmclf.model.build import ModelConfig
+from llmclf.prompt.config import PromptConfig
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="few-shot",
+        method="prompt",
+        data=DataConfig(source="opinions"),
+        model=ModelConfig(checkpoint="smollm2-135m"),
+        prompt=PromptConfig(shots=16, seeds=3),
+    )
+
+
+if __name__ == "__main__":
+    main(experiment)
