@@ -32,7 +32,7 @@ class SharedPrefix:
     """Layer -> keys, values, each (1, H / G, P, D)."""
     recording: bool = False
     """Whether the tokens that come now lengthen the prefix."""
-    node_mask_BLJ: torch.Tensor | None = None
+    node_mask_BJL: torch.Tensor | None = None
     """Bool (B, J, T + J): what the nodes see of their own row; None where all tokens are in a
     line."""
 
@@ -77,7 +77,7 @@ def shared_prefix_attention(
     if unknown:
         raise NotImplementedError(f"{type(module).__name__} uses {', '.join(unknown)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out, lse = _own(query, key, value, shared_prefix.node_mask_BLJ, scale)
+    out, lse = _own(query, key, value, shared_prefix.node_mask_BJL, scale)
     before = shared_prefix.layers.get(layer)
     if before is not None:
         keys, values = before

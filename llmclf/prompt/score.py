@@ -45,7 +45,8 @@ class Scorer:
     shares: bool = True
     """Whether prefixes are shared."""
     prefix: SharedPrefix = field(default_factory=SharedPrefix)
-    _tokens: tuple[int, ...] = ()
+    _held: tuple[tuple[int, ...], int] = ((), 0)
+    """Tokens of the prefix, and how many of them all questions of a plan begin with."""
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -88,21 +89,26 @@ class Scorer:
             yield batch, self._packed(some, batch.shared)
 
     def _hold(self, tokens: tuple[int, ...], common: int) -> None:
-        """Have the prefix hold these tokens; of the one before, the ``common`` first are kept."""
-        if tokens == self._tokens[: len(tokens)] and len(tokens) == self.prefix.length:
+        """Have the prefix hold these tokens; of the one before, the ``common`` first may stay.
+
+        Both parts are always computed in the same pieces, so that the bits of a score do not depend
+        on what was scored before it.
+        """
+        if (tokens, common) == self._held:
             return
-        keep = common if tokens[:common] == self._tokens[:common] else 0
-        keep = min(keep, self.prefix.length)
+        before, before_common = self._held
+        keep = common if (before[:common], before_common) == (tokens[:common], common) else 0
         self.prefix.crop(keep)
-        self._tokens = tokens
+        self.prefix.recording, self.prefix.node_mask_BJL = True, None
         assert self.token_budget is not None
-        for start in range(keep, len(tokens), self.token_budget):
-            part = tokens[start : min(start + self.token_budget, len(tokens))]
-            ids_1T = torch.tensor([part], device=self.device)
-            positions_1T = torch.arange(start, start + len(part), device=self.device)[None]
-            self.prefix.recording, self.prefix.node_mask_BLJ = True, None
-            self._forward(ids_1T, positions_1T, keep=1)
+        for first, last in ((keep, common), (common, len(tokens))):
+            for start in range(first, last, self.token_budget):
+                part = tokens[start : min(start + self.token_budget, last)]
+                ids_1T = torch.tensor([part], device=self.device)
+                positions_1T = torch.arange(start, start + len(part), device=self.device)[None]
+                self._forward(ids_1T, positions_1T, keep=1)
         self.prefix.recording = False
+        self._held = (tokens, common)
 
     def _packed(self, questions: Sequence[Question], shared: int) -> np.ndarray:
         """Log-likelihoods of questions that all begin with the prefix."""
@@ -121,7 +127,7 @@ class Scorer:
             positions_BL[b, T : T + j] = shared + t + np.array(tree.depths())
             mask_BJL[b, :j, :t] = True
             mask_BJL[b, :j, T : T + j] = tree.visible()
-        self.prefix.node_mask_BLJ = torch.from_numpy(mask_BJL).to(self.device)
+        self.prefix.node_mask_BJL = torch.from_numpy(mask_BJL).to(self.device)
         hidden = self.prefix.layers
         if not shared:
             self.prefix.layers = {}
@@ -192,6 +198,8 @@ class Scorer:
         plain_NC = self.plain(some)
         try:
             packed_NC = self.score(some)
+        except torch.OutOfMemoryError:
+            raise
         except (NotImplementedError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
         else:
