@@ -166,7 +166,10 @@ def load_recipe(path: Path, rest: Sequence[str]) -> Experiment:
         )
     launch = experiments.parse(names["experiment"](), list(rest), str(names.get("__doc__") or ""))
     if launch.experiment.method != "fine_tune":
-        raise ConfigError(f"{path}: nothing of it runs on a GPU. Plan a fine-tune.")
+        raise ConfigError(
+            f"{path}: it trains no model, so there is nothing to plan. Plan a fine-tune, as "
+            "recipes/bert_base.py."
+        )
     return launch.experiment
 
 

@@ -22,8 +22,14 @@ def quieten() -> None:
 
 def show(console: Console, facts: dict[str, Any]) -> None:
     """Print facts in a line."""
-    text = [f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in facts.items()]
+    text = [f"{name} {_shown(value)}" for name, value in facts.items() if value is not None]
     console.print(", ".join(text).replace("_", " "), markup=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def is_main() -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE
 from rich.table import Table
 
 from llmclf.data.corpus import Split
@@ -25,8 +24,8 @@ from llmclf.prompt.injection import steered
 
 SHOWN = ("macro_f1", "accuracy", "nll", "ece")
 NAMES: dict[Calibration, str] = {
-    "none": "raw likelihood",
-    "mean": "likelihood per token",
+    "none": "raw",
+    "mean": "per token",
     "pmi": "pmi",
     "contextual": "contextual",
     "batch": "batch",
@@ -122,11 +121,10 @@ def injection(one: VariantScores, kind: Calibration) -> dict[str, Any]:
 def score_table(found: dict[str, Any]) -> Table:
     """A line for each way of calibrating."""
     variants = found["variants"]
-    table = Table(box=SIMPLE, title="scores on the test rows", title_justify="left")
-    table.add_column("answers scored by")
-    columns = ["macro-F1", "accuracy", "NLL", "ECE", f"mean of {len(variants)}", "sd", "range"]
-    for name in columns:
-        table.add_column(name, justify="right")
+    table = Table(box=None, title="scores on the test rows", title_justify="left")
+    table.add_column("calibration", no_wrap=True)
+    for name in ("macro-F1", "accuracy", "NLL", "ECE", "mean", "sd", "min", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
     for kind in KINDS:
         if kind not in found["spread"]:
             continue
@@ -136,12 +134,13 @@ def score_table(found: dict[str, Any]) -> Table:
             *(f"{scores[name]:.3f}" for name in SHOWN),
             f"{over['mean']:.3f}",
             "" if over["sd"] is None else f"{over['sd']:.3f}",
-            f"{over['min']:.3f} to {over['max']:.3f}",
+            f"{over['min']:.3f}",
+            f"{over['max']:.3f}",
             style="bold" if kind == found["calibration"] else "",
         )
     table.caption = (
-        "* the run's result. macro-F1, accuracy, NLL and ECE: of the first prompt; mean, sd and "
-        "range: macro-F1 over all prompts."
+        "* the run's result. macro-F1 to ECE: of the first prompt;\n"
+        f"mean to max: macro-F1 over all {len(variants)} prompts"
     )
     return table
 
@@ -149,9 +148,9 @@ def score_table(found: dict[str, Any]) -> Table:
 def variant_table(found: dict[str, Any]) -> Table:
     """A line for each prompt."""
     kind = found["calibration"]
-    table = Table(box=SIMPLE, title="prompts", title_justify="left")
+    table = Table(box=None, title="prompts", title_justify="left")
     table.add_column("template")
-    for name in ("seed", "order", "macro-F1 raw", f"macro-F1 {NAMES[kind]}", "mass on the answers"):
+    for name in ("seed", "order", "F1 raw", f"F1 {NAMES[kind]}", "mass", "mass < 0.5"):
         table.add_column(name, justify="right")
     for row in found["variants"]:
         scores = row["scores"]
@@ -162,18 +161,23 @@ def variant_table(found: dict[str, Any]) -> Table:
             f"{scores['none']['macro_f1']:.3f}",
             f"{scores[kind]['macro_f1']:.3f}",
             f"{row['mass']['mean']:.3f}",
+            f"{row['mass']['below_half']:.1%}",
         )
+    table.caption = (
+        "F1: macro-F1. Mass: probability that the model answers with a label at all, mean;\n"
+        "mass < 0.5: rows where it would rather write something else"
+    )
     return table
 
 
 def injection_table(found: dict[str, Any]) -> Table:
     """A line for each attack."""
-    table = Table(box=SIMPLE, title="instructions hidden in the text", title_justify="left")
+    table = Table(box=None, title="instructions hidden in the text", title_justify="left")
     table.add_column("attack")
     for name in ("rows", "steered", "rate"):
         table.add_column(name, justify="right")
     for name, row in found["injection"].items():
         rate = "n/a" if row["rate"] is None else f"{row['rate']:.1%}"
         table.add_row(name, f"{row['rows']:,}", f"{row['steered']:,}", rate)
-    table.caption = "Steered: answered with the label that the attack asks for, and not without it."
+    table.caption = "steered: answered with the label that the attack asks for, and not without it"
     return table

@@ -32,7 +32,7 @@ class Template:
     escape: Callable[[str], str]
     """Makes a text unable to end its block."""
     lead: str
-    """Stands right before an answer in plain text."""
+    """Stands right before an answer."""
 
 
 def _as_json(text: str) -> str:
@@ -154,7 +154,7 @@ class Frame:
     head: str
     tail: str
     before_answer: str
-    """Between ``tail`` and the answer: a space in plain text, nothing in a chat."""
+    """Between ``tail`` and the answer."""
     end: str
     """What follows an answer."""
 
@@ -192,14 +192,15 @@ class Wording:
         )
 
     def messages(
-        self, demonstrations: Sequence[tuple[str, int]], block: str
+        self, demonstrations: Sequence[tuple[str, int]], block: str, *, lead: bool
     ) -> list[dict[str, str]]:
         """As the turns of a conversation; the instruction opens the first turn, since some models
-        know no system role."""
+        know no system role. ``lead``: whether it opens each answer."""
+        before = f"{self.template.lead} " if lead else ""
         turns: list[dict[str, str]] = []
         for shown, target in demonstrations:
             turns.append({"role": "user", "content": shown})
-            turns.append({"role": "assistant", "content": self.answers.of(target)})
+            turns.append({"role": "assistant", "content": before + self.answers.of(target)})
         turns.append({"role": "user", "content": block})
         turns[0]["content"] = f"{self.instruction}\n\n{turns[0]['content']}"
         return turns

@@ -62,7 +62,8 @@ class PromptTokenizer:
         """The prompt around the block in question, in the model's chat format if there is one."""
         if not self.chat:
             return wording.plain(demonstrations)
-        whole = self._chat(wording.messages(demonstrations, QUERY), ask=True)
+        # The lead opens the answer of a chat, too: without it small models begin a sentence.
+        whole = self._chat(wording.messages(demonstrations, QUERY, lead=True), ask=True)
         head, found, tail = whole.partition(QUERY)
         answered = [{"role": "user", "content": "x"}, {"role": "assistant", "content": QUERY}]
         end = self._chat(answered, ask=False).partition(QUERY)[2]
@@ -71,7 +72,8 @@ class PromptTokenizer:
                 "prompt.chat: the tokenizer's chat template does not show the turns as they are. "
                 "Set --prompt.chat never."
             )
-        return Frame(head=head, tail=tail, before_answer="", end=end)
+        tail += wording.template.lead
+        return Frame(head=head, tail=tail, before_answer=" ", end=end)
 
     def _chat(self, messages: list[dict[str, str]], *, ask: bool) -> str:
         # Models that may think first are asked not to; other templates ignore the flag.
