@@ -94,9 +94,10 @@ class ApiModel:
     def _problem(self, error: Exception) -> str:
         where = f"{self._client.base_url}, model {self.model!r}"
         if isinstance(error, NotOfferedError):
+            said = f" (it {error})" if str(error) else ""
             return (
                 f"api.scoring={self.config.scoring!r}: {where}: the server does not give the "
-                "log-probabilities of a prompt. Use --api.scoring answer, or a server that does: "
+                f"log-probabilities of a prompt{said}. Use --api.scoring answer, or a server that does: "
                 "vLLM's, or llama-cpp-python's with --logits_all true."
             )
         if isinstance(error, RefusedError):

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from llmclf.config import ConfigError
 
 BUSY_SECONDS = 60.0
+FLUSH_SECONDS = 1.0
 
 
 class ResponseCache:
@@ -27,6 +29,7 @@ class ResponseCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._flushed = -FLUSH_SECONDS
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _sound(path) or _repaired(path)
@@ -45,9 +48,13 @@ class ResponseCache:
             raise self._unusable(error) from None
 
     def put(self, digest: str, answer: Any) -> None:
-        """Store JSON values; they are on the disk when this returns."""
+        """Store JSON values. They outlive this process from now on, and the machine's power within
+        about a second: a flush for each would take longer than many a response."""
         try:
             row = (digest, json.dumps(answer))
+            due = time.monotonic() - self._flushed > FLUSH_SECONDS
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if due else 'OFF'}")
+            self._flushed = time.monotonic() if due else self._flushed
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", row)
         except sqlite3.Error as error:
             raise self._unusable(error) from None

@@ -51,9 +51,9 @@ async def choose_way(
         way = Way("echo" if await echoes(client, prompt) else "next")
         await score(client, way, [prompt], lambda _: None)
         return way
-    except (NotOfferedError, RefusedError):
+    except (NotOfferedError, RefusedError) as error:
         if scoring == "logprobs":
-            raise
+            raise NotOfferedError(str(error)) from None
         return await written(client, prompt)
 
 
