@@ -97,8 +97,8 @@ class ApiModel:
             said = f" (it {error})" if str(error) else ""
             return (
                 f"api.scoring={self.config.scoring!r}: {where}: the server does not give the "
-                f"log-probabilities of a prompt{said}. Use --api.scoring answer, or a server that does: "
-                "vLLM's, or llama-cpp-python's with --logits_all true."
+                f"log-probabilities of a prompt{said}. Use --api.scoring answer, or a server that "
+                "does: vLLM's, or llama-cpp-python's with --logits_all true."
             )
         if isinstance(error, RefusedError):
             return (

@@ -131,14 +131,16 @@ class ChatRequest:
     path = "/chat/completions"
 
     def body(self, model: str) -> dict[str, Any]:
-        """Greedy, and as long as the longest answer may be in bytes, which no tokenizer exceeds."""
+        """Greedy, and as long as the longest answer in bytes, which no tokenizer exceeds, with some
+        room for what stands around it."""
         turns = [{"role": role, "content": content} for role, content in self.messages]
         body: dict[str, Any] = {"model": model, "messages": turns}
         longest = max(len(json.dumps(word)) for word in self.words)
+        room = 24 if self.constraint else 6
         if self.reasoning:
             body["max_completion_tokens"] = longest + REASONING_TOKENS
         else:
-            body |= {"max_tokens": longest + 24, "temperature": 0}
+            body |= {"max_tokens": longest + room, "temperature": 0}
         return body | ({"response_format": self._format()} if self.constraint else {})
 
     def _format(self) -> dict[str, Any]:

@@ -108,14 +108,14 @@ def test_a_constraint_is_used_where_it_is_obeyed(kind: str, serve: Serve, tmp_pa
     assert json.dumps(WORDS)[1:-1] in form
 
 
-def test_models_that_refuse_max_tokens_are_asked_in_their_way(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_models_that_refuse_max_tokens_are_asked_in_their_way(serve: Serve, tmp_path: Path) -> None:
     server = serve(echo="refused")
 
     def strict(handler: Any, body: dict[str, Any]) -> None:
         if "max_tokens" in body:
-            status(400, "Unsupported parameter: use 'max_completion_tokens' instead.")(handler, body)
+            status(400, "Unsupported parameter: use 'max_completion_tokens' instead.")(
+                handler, body
+            )
         else:
             handler.reply(200, json.dumps(server.write(body)))
 

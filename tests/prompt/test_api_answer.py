@@ -52,6 +52,8 @@ def test_answer(content: str, words: tuple[str, ...], index: int) -> None:
     assert parse_answer(content, words) == index
 
 
-@pytest.mark.parametrize("words", [MOODS, ADVICE, ("A", "B"), ("日", "本"), ("+", "-"), ("a.b", "a")])
+@pytest.mark.parametrize(
+    "words", [MOODS, ADVICE, ("A", "B"), ("日", "本"), ("+", "-"), ("a.b", "a")]
+)
 def test_every_word_is_its_own_answer(words: tuple[str, ...]) -> None:
     assert [parse_answer(word, words) for word in words] == list(range(len(words)))

@@ -1,4 +1,4 @@
-"""What is read from a response: which tokens are the answer's, and which responses make no sense."""
+"""What is read from a response: which tokens are the answer's, and what makes no sense."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def test_answer_that_begins_another() -> None:
 
 def test_text_with_characters_of_several_tokens() -> None:
     # llama.cpp gives parts of a character as empty strings.
-    found = [read("日本 🙂\nL:", " yes", ["", "", "本", " ", "", "🙂", "\n", "L", ":", " yes"], "x")]
+    found = [
+        read("日本 🙂\nL:", " yes", ["", "", "本", " ", "", "🙂", "\n", "L", ":", " yes"], "x")
+    ]
     assert sum_answers(found) == ([-9.0], [1])
 
 
