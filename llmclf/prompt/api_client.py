@@ -290,8 +290,10 @@ def _key(variable: str) -> str:
 def _tokens(payload: Any) -> list[int] | None:
     """Tokens of input and output that a response says it took."""
     usage = payload.get("usage")
-    found = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if usage else []
-    return found if found and all(isinstance(n, int) and n >= 0 for n in found) else None
+    if not isinstance(usage, dict):
+        return None
+    found: list[Any] = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")]
+    return found if all(isinstance(n, int) and n >= 0 for n in found) else None
 
 
 def _retry_after(headers: Any) -> float:

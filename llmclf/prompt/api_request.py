@@ -106,14 +106,12 @@ class NextRequest:
         if not found:
             return None
         tokens, logprobs = _lists(found)
-        top = found.get("top_logprobs") or [{}]
-        if len(tokens) != 1 or logprobs[0] is None or not isinstance(top[0], dict):
+        if len(tokens) != 1 or logprobs[0] is None:
             return None
-        return {
-            "token": tokens[0],
-            "logprob": logprobs[0],
-            "of": {name: top[0][name] for name in self.tokens if name in top[0]},
-        }
+        top = found.get("top_logprobs")
+        first = top[0] if isinstance(top, list) and top and isinstance(top[0], dict) else {}
+        of = {name: first[name] for name in self.tokens if _is_logprob(first.get(name))}
+        return {"token": tokens[0], "logprob": logprobs[0], "of": of}
 
 
 @dataclass(frozen=True)
@@ -239,10 +237,14 @@ def _lists(found: Any) -> tuple[list[str], list[float | None]]:
         raise JunkError("log-probabilities without tokens")
     if len(tokens) != len(logprobs) or not all(isinstance(token, str) for token in tokens):
         raise JunkError("tokens and log-probabilities that do not go together")
-    # A NaN fails the comparison.
-    if not all(value is None or value <= 1e-3 for value in logprobs):
-        raise JunkError("a log-probability above 0")
+    if not all(value is None or _is_logprob(value) for value in logprobs):
+        raise JunkError("a log-probability that is none")
     return tokens, logprobs
+
+
+def _is_logprob(value: Any) -> bool:
+    """A number up to 0, but for rounding; a NaN fails the comparison."""
+    return isinstance(value, int | float) and value <= 1e-3
 
 
 def _end_of_prompt(tokens: list[str], prompt: str, generated: str) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +13,9 @@ from llmclf.prompt.api_request import (
     ChatRequest,
     EchoRequest,
     JunkError,
+    NextRequest,
     NotOfferedError,
+    Request,
     digest,
     sum_answers,
     token_bounds,
@@ -108,6 +113,40 @@ def test_echo_that_is_none_is_not_offered() -> None:
     generated = {"tokens": ["!"], "token_logprobs": [-1.0]}
     assert request.read({"choices": [{"text": "!", "logprobs": generated}]}) is None
     assert request.read({"choices": [{"text": "Label: yes!", "logprobs": None}]}) is None
+
+
+def spoilt(value: Any) -> Iterator[Any]:
+    """A value with each part of it replaced by what does not belong there."""
+    yield from (None, 3, float("nan"), "x", [], {}, [None], {"x": 1})
+    parts: list[Any] = []
+    if isinstance(value, dict | list):
+        parts = list(value.items() if isinstance(value, dict) else enumerate(value))
+    for key, part in parts:
+        for other in spoilt(part):
+            changed = value.copy()
+            changed[key] = other
+            yield changed
+
+
+def test_no_response_is_too_strange_to_be_read() -> None:
+    top = {"top_logprobs": [{" yes": -1.0}], "text_offset": [0, 5, 6, 10]}
+    echo = echoed("Label: yes", ["Label", ":", " yes"], "!", **top)
+    single = {"tokens": [" yes"], "token_logprobs": [-1.0], "top_logprobs": [{" yes": -1.0}]}
+    completion = {"choices": [{"text": " yes", "logprobs": single}]}
+    chat = {"choices": [{"message": {"content": "yes"}}]}
+    cases: list[tuple[Request, Any]] = [
+        (EchoRequest("Label:", " yes"), echo),
+        (NextRequest("Label:", (" yes",), 5), completion),
+        (ChatRequest((("user", "Label:"),), ("yes", "no")), chat),
+    ]
+    for request, response in cases:
+        assert request.read(response) is not None
+        for other in spoilt(response):
+            with contextlib.suppress(JunkError, NotOfferedError):
+                found = request.read(other)
+                json.dumps(found)
+                if found and isinstance(request, EchoRequest):
+                    sum_answers([found])
 
 
 def test_missing_log_probability_is_junk() -> None:
