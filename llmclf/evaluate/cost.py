@@ -35,6 +35,12 @@ class Cost:
     devices: int | None = None
     device_hours: float | None = None
     """Devices times hours of training."""
+    input_tokens: int | None = None
+    """Tokens of all prompts that a server was sent, as it counts them."""
+    output_tokens: int | None = None
+    """Tokens that it wrote."""
+    price: float | None = None
+    """Of these tokens, at the prices in the settings and in their currency."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -34,6 +34,9 @@ class Predictions:
     """How the probabilities came about, such as "softmax" or "softmax of margins"."""
     multilabel: bool = False
     """Whether a row may have any number of labels."""
+    invalid: np.ndarray | None = None
+    """bool (N,): rows that were given no label, such as by a model whose answer is none. Their
+    probabilities are uniform. None where every row gets one."""
 
     def __post_init__(self) -> None:
         rows, columns = len(self.ids), len(self.labels)
@@ -50,6 +53,8 @@ class Predictions:
         p = self.probabilities
         # A NaN fails the comparison, so this refuses what is not finite, too.
         _require(bool(np.all((p >= 0) & (p <= 1 + 1e-6))), "a probability is not between 0 and 1")
+        if self.invalid is not None:
+            self._check_invalid(self.invalid)
         if self.multilabel:
             _require(bool(np.isin(self.targets, (0, 1)).all()), "a target is neither 0 nor 1")
             return
@@ -57,18 +62,30 @@ class Predictions:
         valid = np.issubdtype(self.targets.dtype, np.integer) and self.targets.min() >= 0
         _require(valid and self.targets.max() < columns, "a target is no index into labels")
 
+    def _check_invalid(self, invalid: np.ndarray) -> None:
+        _require(not self.multilabel, "invalid rows are not for multilabel")
+        good = invalid.shape == (len(self.ids),) and invalid.dtype == np.bool_
+        _require(
+            good, f"invalid: {invalid.dtype} {invalid.shape}, expected bool ({len(self.ids)},)"
+        )
+        even = np.allclose(self.probabilities[invalid], 1 / len(self.labels), rtol=0, atol=1e-6)
+        _require(bool(even), "the probabilities of an invalid row are not uniform")
+
     @property
     def predicted(self) -> np.ndarray:
         """The decision, shaped and typed as ``targets``.
 
-        The likeliest label, the first one on a tie; when multilabel, all with p >= 0.5.
+        The likeliest label, the first one on a tie, and -1 for an invalid row; when multilabel, all
+        with p >= 0.5.
         """
         if self.multilabel:
             return (self.probabilities >= 0.5).astype(self.targets.dtype)
-        return self.probabilities.argmax(axis=1)
+        likeliest = self.probabilities.argmax(axis=1)
+        return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
 
     def write(self, path: Path) -> None:
-        """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``.
+        """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``,
+        and ``invalid`` where it is given.
 
         The file is either whole or absent.
         """
@@ -83,6 +100,7 @@ class Predictions:
             "label": pa.array(names, pa.list_(text) if self.multilabel else text),
             **{PREFIX + n: pa.array(self.probabilities[:, i]) for i, n in enumerate(self.labels)},
             "scored_by": pa.array([self.scored_by] * len(self.ids), text),
+            **({} if self.invalid is None else {"invalid": pa.array(self.invalid)}),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -128,7 +146,14 @@ class Predictions:
             probabilities=np.stack(columns, axis=1).astype(np.float64),
             scored_by=scored_by[0],
             multilabel=multilabel,
+            invalid=_flags(table["invalid"]) if "invalid" in table.column_names else None,
         )
+
+
+def _flags(column: pa.ChunkedArray) -> np.ndarray:
+    _require(pa.types.is_boolean(column.type), f"invalid: {column.type}, expected bool")
+    _require(column.null_count == 0, "invalid: a value is missing")
+    return column.to_numpy()
 
 
 def _require(condition: bool, problem: str) -> None:

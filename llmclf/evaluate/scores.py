@@ -23,12 +23,22 @@ def score(predictions: Predictions) -> dict[str, Any]:
     Multilabel: ``accuracy`` asks for the exact set of labels, ``mcc`` is the mean over labels,
     ``nll`` the mean over rows and labels, ``ece`` takes each label of each row as one yes-or-no
     decision, and ``confusion`` holds [[tn, fp], [fn, tp]] for each label.
+
+    Invalid rows (``predictions.invalid``) count as wrong: they lower accuracy and recall, leave
+    precision as it is, stand in no cell of ``confusion``, and are a column of their own in ``mcc``.
+    Their number is ``invalid``, a key that other predictions lack.
     """
     hits, confusion = _hits(predictions), _confusion(predictions)
-    per_label = _per_label(predictions.labels, confusion, predictions.multilabel)
+    unanswered = _unanswered(predictions)
+    per_label = _per_label(predictions.labels, confusion, unanswered, predictions.multilabel)
     f1 = np.array([row["f1"] for row in per_label.values()])
     support = np.array([row["support"] for row in per_label.values()])
-    tables = confusion if predictions.multilabel else confusion[None]
+    if predictions.multilabel:
+        tables = confusion
+    else:
+        tables = np.pad(confusion, (0, 1))[None]
+        tables[0, :-1, -1] = unanswered
+    invalid = {} if predictions.invalid is None else {"invalid": int(unanswered.sum())}
     return {
         "n": len(predictions.ids),
         "accuracy": float(hits.all(axis=1).mean()),
@@ -40,6 +50,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
         "ece": expected_calibration_error(predictions),
         "per_label": per_label,
         "confusion": confusion.tolist(),
+        **invalid,
     }
 
 
@@ -99,17 +110,26 @@ def _confusion(predictions: Predictions) -> np.ndarray:
     if predictions.multilabel:
         cell = (4 * np.arange(columns) + 2 * true + predicted).astype(np.int64).ravel()
         return np.bincount(cell, minlength=4 * columns).reshape(columns, 2, 2)
+    true, predicted = true[predicted >= 0], predicted[predicted >= 0]
     return np.bincount(true * columns + predicted, minlength=columns**2).reshape(columns, columns)
 
 
+def _unanswered(predictions: Predictions) -> np.ndarray:
+    """Invalid rows by true label (C)."""
+    columns = len(predictions.labels)
+    if predictions.invalid is None:
+        return np.zeros(columns, dtype=np.int64)
+    return np.bincount(predictions.targets[predictions.invalid], minlength=columns)
+
+
 def _per_label(
-    labels: tuple[str, ...], confusion: np.ndarray, multilabel: bool
+    labels: tuple[str, ...], confusion: np.ndarray, unanswered: np.ndarray, multilabel: bool
 ) -> dict[str, dict[str, Any]]:
     if multilabel:
         correct, support = confusion[:, 1, 1], confusion[:, 1].sum(axis=1)
         predicted = confusion[:, :, 1].sum(axis=1)
     else:
-        correct, support = confusion.diagonal(), confusion.sum(axis=1)
+        correct, support = confusion.diagonal(), confusion.sum(axis=1) + unanswered
         predicted = confusion.sum(axis=0)
     return {
         name: {

@@ -132,11 +132,11 @@ class ApiConfig:
     """Environment variable that holds the key; a server without keys needs none."""
     scoring: Literal["auto", "logprobs", "answer"] = "auto"
     """Log-probabilities of every answer (the server must echo them for the prompt), or the answer
-    it writes; auto: the former where the server offers it."""
+    it writes, which may be none of the labels; auto: the former where the server offers it."""
     concurrency: int = 8
     """Requests under way at once."""
     timeout: float = 60.0
-    """Seconds to wait for a response."""
+    """Seconds to wait for a whole response."""
     retries: int = 6
     """Attempts after a failed one, each after twice the wait, for servers that are busy or down."""
     input_price: float | None = None
@@ -144,7 +144,8 @@ class ApiConfig:
     output_price: float | None = None
     """Price of a million output tokens."""
     spending_cap: float | None = None
-    """Stop before the price of a run passes this; what is scored by then is kept."""
+    """Stop before the price of a run passes this; what is scored by then is kept, and counts when
+    the run goes on."""
 
     def __post_init__(self) -> None:
         for name, least in (("concurrency", 1), ("retries", 0)):
@@ -164,6 +165,13 @@ class ApiConfig:
             found.append(
                 f"api.base_url={self.base_url!r}: must begin with http:// or https://, such as "
                 "http://localhost:8000/v1."
+            )
+        elif self.base_url is not None and {"@", "?", "#"} & set(self.base_url):
+            # Not shown: it is refused because a key may be in it.
+            found.append(
+                "api.base_url holds a user name, a password or a query ('@', '?' or '#'). It is "
+                "written to the run folder, so it must hold no key: name the variable that does "
+                "with --api.key-variable."
             )
         if self.spending_cap is not None and None in (self.input_price, self.output_price):
             found.append(

@@ -42,7 +42,20 @@ def several(**changes: Any) -> Predictions:
     return Predictions(**{**values, **changes})
 
 
-@pytest.mark.parametrize("written", [single(), several()], ids=["single-label", "multilabel"])
+def unanswered(**changes: Any) -> Predictions:
+    """Rows 3 and 5 are invalid."""
+    given = single()
+    p = given.probabilities.copy()
+    p[[3, 5]] = 1 / len(LABELS)
+    invalid = np.isin(np.arange(20), (3, 5))
+    return single(**{"probabilities": p, "invalid": invalid, **changes})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [single(), several(), unanswered()],
+    ids=["single-label", "multilabel", "with invalid rows"],
+)
 def test_file_gives_back_what_was_written(written: Predictions, tmp_path: Path) -> None:
     written.write(tmp_path / "new" / "test.parquet")
     read = Predictions.read(tmp_path / "new" / "test.parquet")
@@ -68,6 +81,13 @@ def test_file_has_the_columns_of_the_contract(tmp_path: Path) -> None:
     assert table.schema.field("label").type == pa.list_(pa.string())
 
 
+def test_invalid_column_is_there_only_when_given(tmp_path: Path) -> None:
+    single().write(tmp_path / "without.parquet")
+    unanswered().write(tmp_path / "with.parquet")
+    assert "invalid" not in pq.read_schema(tmp_path / "without.parquet").names
+    assert pq.read_table(tmp_path / "with.parquet")["invalid"].to_pylist().count(True) == 2
+
+
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     several().write(path)
@@ -84,6 +104,13 @@ def test_decision_is_the_likeliest_label_and_the_first_on_a_tie() -> None:
         ids=["a", "b"], labels=("x", "y", "z"), targets=np.array([0, 0]), probabilities=p
     )
     assert found.predicted.tolist() == [1, 2]
+
+
+def test_invalid_row_has_no_decision() -> None:
+    found = unanswered().predicted
+    assert np.flatnonzero(found == -1).tolist() == [3, 5]
+    valid = np.delete(np.arange(20), [3, 5])
+    np.testing.assert_array_equal(found[valid], single().predicted[valid])
 
 
 def test_multilabel_decision_includes_one_half() -> None:
@@ -109,11 +136,19 @@ EVEN = np.full((20, len(LABELS)), 1 / len(LABELS))
         ({"probabilities": EVEN + np.inf}, "between 0 and 1"),
         ({"probabilities": EVEN - [0.5, -0.5, 0, 0, 0, 0]}, "between 0 and 1"),
         ({"probabilities": EVEN * (1 + 1e-5)}, "sum is not 1"),
+        ({"invalid": np.ones(20, dtype=bool)}, "not uniform"),
+        ({"invalid": np.zeros(19, dtype=bool)}, r"bool \(19,\), expected bool \(20,\)"),
+        ({"invalid": np.zeros(20, dtype=int)}, "int64"),
     ],
 )
 def test_what_disagrees_is_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         single(**changes)
+
+
+def test_multilabel_has_no_invalid_rows() -> None:
+    with pytest.raises(ValueError, match="not for multilabel"):
+        several(invalid=np.zeros(3, dtype=bool))
 
 
 def test_sum_may_be_off_by_rounding() -> None:
@@ -135,6 +170,7 @@ def test_multilabel_targets_are_0_or_1() -> None:
         (lambda t: pa.concat_tables([t, t]), "id occurs twice"),
         (lambda t: t.set_column(2, "p_x", [[None, 0.1, 0.2]]), "between 0 and 1"),
         (lambda t: t.set_column(4, "scored_by", [["a", "b", "a"]]), "scored_by holds 2 values"),
+        (lambda t: t.append_column("invalid", [[0, 0, 1]]), "invalid: int64, expected bool"),
     ],
 )
 def test_file_of_another_kind_is_named(change: Any, problem: str, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
 
-def predictions(targets: Any, probabilities: Any, multilabel: bool = False) -> Predictions:
+def predictions(
+    targets: Any, probabilities: Any, multilabel: bool = False, invalid: Any = None
+) -> Predictions:
     probabilities = np.array(probabilities, dtype=np.float64)
     return Predictions(
         ids=[str(i) for i in range(len(probabilities))],
@@ -24,6 +26,7 @@ def predictions(targets: Any, probabilities: Any, multilabel: bool = False) -> P
         probabilities=probabilities,
         scored_by="softmax",
         multilabel=multilabel,
+        invalid=invalid,
     )
 
 
@@ -60,6 +63,33 @@ def test_single_label_scores_equal_scikit_learn(rows: int, labels: int) -> None:
     for label, precision, recall, f1, support in zip(given.labels, *rates, strict=True):
         expected = {"precision": precision, "recall": recall, "f1": f1, "support": support}
         assert found["per_label"][label] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_invalid_rows_count_as_wrong_as_in_scikit_learn(share: float) -> None:
+    given, invalid = drawn(seed=4, rows=300, labels=3), np.arange(300) % 10 < 10 * share
+    p = np.where(invalid[:, None], 1 / 3, given.probabilities)
+    found = score(predictions(given.targets, p, invalid=invalid))
+    # To scikit-learn an invalid answer is a fourth label that is never true.
+    true, guess = given.targets, np.where(invalid, 3, given.predicted)
+    options: dict[str, Any] = {"labels": range(3), "zero_division": 0.0}
+    expected = {
+        "accuracy": metrics.accuracy_score(true, guess),
+        "macro_f1": metrics.f1_score(true, guess, average="macro", **options),
+        "weighted_f1": metrics.f1_score(true, guess, average="weighted", **options),
+        "mcc": metrics.matthews_corrcoef(true, guess),
+        "nll": metrics.log_loss(true, p, labels=range(3)),
+        "invalid": invalid.sum(),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert found["confusion"] == metrics.confusion_matrix(true, guess, labels=range(3)).tolist()
+    rates = metrics.precision_recall_fscore_support(true, guess, **options)
+    for row, values in zip(found["per_label"].values(), zip(*rates, strict=True), strict=True):
+        assert list(row.values()) == pytest.approx(values)
+
+
+def test_number_of_invalid_rows_is_there_only_when_they_are_known() -> None:
+    assert "invalid" not in score(drawn(seed=0, rows=10, labels=2))
 
 
 def test_multilabel_scores_equal_scikit_learn() -> None:
