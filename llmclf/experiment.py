@@ -222,6 +222,7 @@ def prepare_prompt(
         return few_shot.prepare(
             splits,
             config=experiment.prompt,
+            api=experiment.api,
             model_config=experiment.model,
             max_length=experiment.data.max_length,
             seed=experiment.seed,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -16,17 +16,44 @@ from rich.console import Console
 
 from llmclf.config import ConfigError, dump_json, write_text
 from llmclf.data.corpus import Splits
+from llmclf.embedded import cache_dir
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import ModelConfig
-from llmclf.prompt import local
+from llmclf.prompt import local, remote
 from llmclf.prompt.ask import Variant, variants
-from llmclf.prompt.config import PromptConfig
+from llmclf.prompt.config import ApiConfig, PromptConfig
 from llmclf.prompt.demos import Embed, check_shots
 from llmclf.prompt.embed import Encoder
-from llmclf.prompt.local import LocalModel
-from llmclf.prompt.outcome import injection_table, outcome, score_table, variant_table
+from llmclf.prompt.outcome import VariantScores, outcome, tables
 from llmclf.prompt.template import verbalise
+
+
+class Model(Protocol):
+    """What answers: a model on this machine, or one behind an API."""
+
+    @property
+    def seconds(self) -> dict[str, float]: ...
+
+    @property
+    def parameters(self) -> int | None: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    def plan(self) -> dict[str, Any]: ...
+
+    def shortened(self) -> dict[str, int]: ...
+
+    def warnings(self) -> list[str]: ...
+
+    def examples(self) -> list[str]: ...
+
+    def facts(self) -> dict[str, Any]: ...
+
+    def cost(self) -> dict[str, Any]: ...
+
+    def score(self, folder: Path, console: Console) -> list[VariantScores]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +63,8 @@ class FewShot:
     config: PromptConfig
     splits: Splits
     variants: list[Variant]
-    model: LocalModel
+    model: Model
+    is_main: bool
 
     def plan(self) -> dict[str, Any]:
         """What would happen, for ``--dry-run`` and environment.json."""
@@ -47,63 +75,52 @@ class FewShot:
         return {"prompts": self.model.shortened()}
 
     def warn(self, console: Console) -> None:
-        """Say what the model will not see, and whether prefixes cannot be shared."""
-        cut = self.model.shortened()
-        if cut["rows"] or cut["demonstrations"]:
-            console.print(
-                f"{cut['rows']:,} texts are too long for the {self.model.max_length:,} tokens of a "
-                f"prompt and lose {cut['tokens_lost']:,} tokens; {cut['demonstrations']:,} "
-                "demonstrations are shortened",
-                style="yellow",
-            )
-        if self.model.refused:
-            console.print(
-                "every prompt is computed in full, which is slower: prefixes cannot be shared in "
-                f"this model ({self.model.refused})",
-                style="yellow",
-                markup=False,
-            )
+        """Say what the model will not see, or cannot do."""
+        for line in self.model.warnings():
+            console.print(line, style="yellow", markup=False, highlight=False)
 
     def run(
         self, folder: Path, console: Console
     ) -> tuple[Predictions | None, Predictions, Cost, dict[str, Any]]:
         """Score all prompts: validation, test, cost, and the ``prompt`` object of results.json.
         What was scored before a kill is not scored again."""
-        self.write_prompts(folder / "prompt")
+        if self.is_main:
+            write_text(folder / "prompt" / "prompts.json", dump_json(self.shown()))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with PeakMemory() as memory:
             scored = self.model.score(folder / "prompt", console)
-        peak = memory.peak_bytes
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        kind, labels, first = self.config.calibration, self.splits.labels, scored[0]
-        test = first.predictions("test", kind, self.splits.test, labels)
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else memory.peak_bytes
+        splits, first, kind = self.splits, scored[0], scored[0].kind(self.config.calibration)
+        test = first.predictions("test", kind, splits.test, splits.labels)
         validation = None
-        if len(self.splits.validation):
-            validation = first.predictions("validation", kind, self.splits.validation, labels)
-        found = outcome(scored, kind, self.splits.test, labels)
-        seconds = self.model.seconds["test"]
-        cost = Cost(
+        if len(splits.validation):
+            validation = first.predictions("validation", kind, splits.validation, splits.labels)
+        found = outcome(scored, kind, splits.test, splits.labels)
+        for table in tables(found):
+            console.print(table)
+        found |= self.model.facts() | {
+            "shortened": self.model.shortened(),
+            "seconds": self.model.seconds["all"],
+        }
+        return validation, test, self.cost(max(gather_object([peak]))), found
+
+    def cost(self, peak_bytes: int) -> Cost:
+        """What the answers took. Answers from a cache were timed in another run, or never."""
+        seconds = self.model.seconds.get("test")
+        return Cost(
             predict_seconds=seconds,
-            predict_examples_per_second=len(self.splits.test) / seconds,
-            peak_memory_bytes=max(gather_object([peak])),
+            predict_examples_per_second=len(self.splits.test) / seconds if seconds else None,
+            peak_memory_bytes=peak_bytes,
             total_parameters=self.model.parameters,
             trainable_parameters=0,
-            devices=self.model.accelerator.num_processes,
+            devices=self.model.world_size,
+            **self.model.cost(),
         )
-        for table in (score_table(found), variant_table(found)):
-            console.print(table)
-        if "injection" in found:
-            console.print(injection_table(found))
-        found |= {"shortened": self.model.shortened(), "seconds": self.model.seconds["all"]}
-        return validation, test, cost, found
 
-    def write_prompts(self, folder: Path) -> None:
-        """Keep each variant's first prompt and the rows that demonstrate in it, to be read."""
-        if not self.model.accelerator.is_main_process:
-            return
-        records = [
+    def shown(self) -> list[dict[str, Any]]:
+        """Each variant's first prompt and the rows that demonstrate in it, for people to read."""
+        return [
             {
                 "template": variant.template,
                 "seed": variant.draw.seed,
@@ -115,17 +132,17 @@ class FewShot:
                 "demonstrations": [
                     self.splits.train.ids[row] for row in variant.parts["test"][0].shown
                 ],
-                "prompt": encoded.example,
+                "prompt": example,
             }
-            for variant, encoded in zip(self.variants, self.model.encoded, strict=True)
+            for variant, example in zip(self.variants, self.model.examples(), strict=True)
         ]
-        write_text(folder / "prompts.json", dump_json(records))
 
 
 def prepare(
     splits: Splits,
     *,
     config: PromptConfig,
+    api: ApiConfig,
     model_config: ModelConfig,
     max_length: int | None,
     seed: int,
@@ -133,7 +150,8 @@ def prepare(
     accelerator: Accelerator,
     weights: bool = True,
 ) -> FewShot:
-    """Choose demonstrations and encode all prompts; load the model unless ``weights=False``.
+    """Choose demonstrations and word all prompts; load the model, or ask the server what it offers,
+    unless ``weights=False``.
 
     Raises ConfigError before anything is written.
     """
@@ -148,14 +166,36 @@ def prepare(
     if config.shots and config.demonstrations == "nearest" and config.similarity != "tfidf":
         embed = Encoder(config.similarity, accelerator.device)
     asked = variants(config, splits, answers, seed=seed, embed=embed)
-    model = local.prepare(
-        asked,
-        splits.train,
-        config=config,
-        model_config=model_config,
-        max_length=max_length,
-        precision=precision,
-        accelerator=accelerator,
-        weights=weights,
-    )
-    return FewShot(config=config, splits=splits, variants=asked, model=model)
+    model: Model
+    if api.base_url is not None:
+        check_alone(accelerator.num_processes)
+        model = remote.prepare(
+            asked,
+            splits.train,
+            config=api,
+            name=model_config.checkpoint,
+            cache=cache_dir() / "api.sqlite",
+            weights=weights,
+        )
+    else:
+        model = local.prepare(
+            asked,
+            splits.train,
+            config=config,
+            model_config=model_config,
+            max_length=max_length,
+            precision=precision,
+            accelerator=accelerator,
+            weights=weights,
+        )
+    main = accelerator.is_main_process
+    return FewShot(config=config, splits=splits, variants=asked, model=model, is_main=main)
+
+
+def check_alone(num_processes: int) -> None:
+    """Raise ConfigError where several processes would ask one server."""
+    if num_processes > 1:
+        raise ConfigError(
+            f"api.base_url with {num_processes} processes: one is enough to ask a server. Launch "
+            "one, and set --api.concurrency."
+        )

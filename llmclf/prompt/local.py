@@ -95,10 +95,43 @@ class LocalModel:
             "demonstrations": sum(p.demonstrations for p in parts),
         }
 
+    def warnings(self) -> list[str]:
+        """What the model will not see, and whether prefixes cannot be shared."""
+        found, cut = [], self.shortened()
+        if cut["rows"] or cut["demonstrations"]:
+            found.append(
+                f"{cut['rows']:,} texts are too long for the {self.max_length:,} tokens of a "
+                f"prompt and lose {cut['tokens_lost']:,} tokens; {cut['demonstrations']:,} "
+                "demonstrations are shortened"
+            )
+        if self.refused:
+            found.append(
+                "every prompt is computed in full, which is slower: prefixes cannot be shared in "
+                f"this model ({self.refused})"
+            )
+        return found
+
     @property
     def parameters(self) -> int | None:
         """Of the model."""
         return None if self.scorer is None else self.scorer.model.num_parameters()
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    def cost(self) -> dict[str, Any]:
+        """No tokens that anyone charges for."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """How the model was asked, for results.json."""
+        return {"scoring": "logprobs"}
+
+    def examples(self) -> list[str]:
+        """The first prompt of each variant as the model reads it."""
+        return [encoded.example for encoded in self.encoded]
 
     def work(self) -> list[list[Work]]:
         """All batches, variant by variant; the same on every rank and for any number of them."""

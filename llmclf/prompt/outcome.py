@@ -23,7 +23,7 @@ from llmclf.prompt.config import Calibration
 from llmclf.prompt.injection import steered
 
 SHOWN = ("macro_f1", "accuracy", "nll", "ece")
-NAMES: dict[Calibration, str] = {
+NAMES: dict[str, str] = {
     "none": "raw",
     "mean": "per token",
     "pmi": "pmi",
@@ -41,6 +41,24 @@ class VariantScores:
     """Part -> nats, float64 (N, C)."""
     tokens: dict[str, np.ndarray]
     """Part -> tokens of each answer, int64 (N, C)."""
+    choices: dict[str, np.ndarray] | None = None
+    """Part -> index of the answer that was written, -1 for none of them, int64 (N); None where
+    there are log-likelihoods instead."""
+
+    @property
+    def kinds(self) -> tuple[Calibration, ...]:
+        """The calibrations that can be had: written answers have no likelihoods."""
+        return KINDS if self.choices is None else ("none",)
+
+    def kind(self, wanted: Calibration) -> Calibration:
+        """The wanted one, or the one there is."""
+        return wanted if wanted in self.kinds else "none"
+
+    def chosen(self, part: str, kind: Calibration) -> np.ndarray:
+        """Index of each row's label, -1 for none, int64 (N)."""
+        if self.choices is not None:
+            return self.choices[part]
+        return self.probabilities(part, kind).argmax(axis=1)
 
     def probabilities(self, part: str, kind: Calibration) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C)."""
@@ -56,13 +74,23 @@ class VariantScores:
     def predictions(
         self, part: str, kind: Calibration, split: Split, labels: tuple[str, ...]
     ) -> Predictions:
-        """Predictions of one part."""
+        """Predictions of one part. A written answer has probability 1; a row without one has the
+        same for all labels, and counts as wrong."""
+        invalid, scored_by = None, f"label log-likelihood, {NAMES[kind]}"
+        if self.choices is None:
+            probabilities = self.probabilities(part, kind)
+        else:
+            choices, scored_by = self.choices[part], "written answer"
+            invalid = choices < 0
+            probabilities = np.eye(len(labels))[choices]
+            probabilities[invalid] = 1 / len(labels)
         return Predictions(
             ids=split.ids,
             labels=labels,
             targets=split.targets,
-            probabilities=self.probabilities(part, kind),
-            scored_by=f"label log-likelihood, {NAMES[kind]}",
+            probabilities=probabilities,
+            scored_by=scored_by,
+            invalid=invalid,
         )
 
 
@@ -70,27 +98,32 @@ def outcome(
     scored: Sequence[VariantScores], kind: Calibration, test: Split, labels: tuple[str, ...]
 ) -> dict[str, Any]:
     """The ``prompt`` object of results.json: scores of each variant under each calibration, their
-    spread, the mass on the answers, and what attacks did."""
+    spread, the mass on the answers or the rate of invalid ones, and what attacks did."""
+    kinds = scored[0].kinds
     rows: list[dict[str, Any]] = []
     for one in scored:
-        masses = mass(one.parts["test"])
-        scores = {k: score(one.predictions("test", k, test, labels)) for k in KINDS}
-        rows.append(
-            {
-                "template": one.variant.template,
-                "seed": one.variant.draw.seed,
-                "order": one.variant.draw.order,
-                "mass": {
-                    "mean": float(masses.mean()),
-                    "median": float(np.median(masses)),
-                    "below_half": float((masses < 0.5).mean()),
-                },
-                "scores": {k: {name: s[name] for name in SHOWN} for k, s in scores.items()},
+        scores = {k: score(one.predictions("test", k, test, labels)) for k in kinds}
+        row: dict[str, Any] = {
+            "template": one.variant.template,
+            "seed": one.variant.draw.seed,
+            "order": one.variant.draw.order,
+            "mass": None,
+            "invalid_rate": 0.0,
+            "scores": {k: {name: s[name] for name in SHOWN} for k, s in scores.items()},
+        }
+        if one.choices is None:
+            masses = mass(one.parts["test"])
+            row["mass"] = {
+                "mean": float(masses.mean()),
+                "median": float(np.median(masses)),
+                "below_half": float((masses < 0.5).mean()),
             }
-        )
+        else:
+            row["invalid_rate"] = float((one.choices["test"] < 0).mean())
+        rows.append(row)
     found: dict[str, Any] = {"calibration": kind, "variants": rows}
     found["spread"] = {
-        k: {name: spread([row["scores"][k][name] for row in rows]) for name in SHOWN} for k in KINDS
+        k: {name: spread([row["scores"][k][name] for row in rows]) for name in SHOWN} for k in kinds
     }
     injected = injection(scored[0], kind)
     return found | ({"injection": injected} if injected else {})
@@ -109,38 +142,38 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
 
 def injection(one: VariantScores, kind: Calibration) -> dict[str, Any]:
     """Attack -> how many rows it steered to the label it asked for."""
-    clean = one.probabilities("test", kind).argmax(axis=1)
+    clean = one.chosen("test", kind)
     return {
-        name: steered(
-            clean[attacked.rows], one.probabilities(name, kind).argmax(axis=1), attacked.targets
-        )
+        name: steered(clean[attacked.rows], one.chosen(name, kind), attacked.targets)
         for name, attacked in one.variant.attacked.items()
     }
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """The ``prompt`` object for a terminal of 80 columns."""
+    shown = [score_table(found), variant_table(found)]
+    return shown + ([injection_table(found)] if "injection" in found else [])
 
 
 def score_table(found: dict[str, Any]) -> Table:
     """A line for each way of calibrating."""
     variants = found["variants"]
-    table = Table(box=None, title="scores on the test rows", title_justify="left")
-    table.add_column("calibration", no_wrap=True)
+    table = _table("scores on the test rows", ("calibration",))
     for name in ("macro-F1", "accuracy", "NLL", "ECE", "mean", "sd", "min", "max"):
         table.add_column(name, justify="right", no_wrap=True)
-    for kind in KINDS:
-        if kind not in found["spread"]:
-            continue
-        scores, over = variants[0]["scores"][kind], found["spread"][kind]["macro_f1"]
+    for kind, over in found["spread"].items():
+        scores, f1 = variants[0]["scores"][kind], over["macro_f1"]
+        chosen = kind == found["calibration"]
         table.add_row(
-            NAMES[kind] + (" *" if kind == found["calibration"] else ""),
+            NAMES[kind] + (" *" if chosen else ""),
             *(f"{scores[name]:.3f}" for name in SHOWN),
-            f"{over['mean']:.3f}",
-            "" if over["sd"] is None else f"{over['sd']:.3f}",
-            f"{over['min']:.3f}",
-            f"{over['max']:.3f}",
-            style="bold" if kind == found["calibration"] else "",
+            *("" if f1[name] is None else f"{f1[name]:.3f}" for name in ("mean", "sd")),
+            *(f"{f1[name]:.3f}" for name in ("min", "max")),
+            style="bold" if chosen else "",
         )
     table.caption = (
         "* the run's result. macro-F1 to ECE: of the first prompt;\n"
-        f"mean to max: macro-F1 over all {len(variants)} prompts"
+        f"mean to max: macro-F1 over {len(variants)} prompts"
     )
     return table
 
@@ -148,36 +181,46 @@ def score_table(found: dict[str, Any]) -> Table:
 def variant_table(found: dict[str, Any]) -> Table:
     """A line for each prompt."""
     kind = found["calibration"]
-    table = Table(box=None, title="prompts", title_justify="left")
-    table.add_column("template")
-    for name in ("seed", "order", "F1 raw", f"F1 {NAMES[kind]}", "mass", "mass < 0.5"):
-        table.add_column(name, justify="right")
+    table = _table("prompts", ("template",))
+    names = ["seed", "order", "macro-F1 raw"]
+    names += [] if kind == "none" else [f"macro-F1 {NAMES[kind]}"]
+    likelihoods = found["variants"][0]["mass"] is not None
+    for name in (*names, *(("mass", "mass < 0.5") if likelihoods else ("invalid",))):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in found["variants"]:
-        scores = row["scores"]
-        table.add_row(
-            row["template"],
-            str(row["seed"]),
-            str(row["order"]),
-            f"{scores['none']['macro_f1']:.3f}",
-            f"{scores[kind]['macro_f1']:.3f}",
-            f"{row['mass']['mean']:.3f}",
-            f"{row['mass']['below_half']:.1%}",
-        )
+        f1 = [row["scores"][k]["macro_f1"] for k in dict.fromkeys(("none", kind))]
+        cells = [str(row["seed"]), str(row["order"]), *(f"{value:.3f}" for value in f1)]
+        if likelihoods:
+            cells += [f"{row['mass']['mean']:.3f}", f"{row['mass']['below_half']:.1%}"]
+        else:
+            cells.append(f"{row['invalid_rate']:.1%}")
+        table.add_row(row["template"], *cells)
     table.caption = (
-        "F1: macro-F1. Mass: probability that the model answers with a label at all, mean;\n"
+        "mass: probability that the model answers with a label at all;\n"
         "mass < 0.5: rows where it would rather write something else"
+        if likelihoods
+        else "invalid: rows whose answer is none of the labels; they count as wrong"
     )
     return table
 
 
 def injection_table(found: dict[str, Any]) -> Table:
     """A line for each attack."""
-    table = Table(box=None, title="instructions hidden in the text", title_justify="left")
-    table.add_column("attack")
+    table = _table("instructions hidden in the text", ("attack",))
     for name in ("rows", "steered", "rate"):
         table.add_column(name, justify="right")
     for name, row in found["injection"].items():
         rate = "n/a" if row["rate"] is None else f"{row['rate']:.1%}"
         table.add_row(name, f"{row['rows']:,}", f"{row['steered']:,}", rate)
-    table.caption = "steered: answered with the label that the attack asks for, and not without it"
+    table.caption = "steered: given the label that the attack asks for, and not without it"
+    return table
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    table = Table(
+        box=None, title=f"\n{title}", title_justify="left", title_style="bold",
+        caption_justify="left", padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for name in names:
+        table.add_column(name, no_wrap=True)
     return table

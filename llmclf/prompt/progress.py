@@ -50,7 +50,11 @@ class ScoringProgress:
 
     def advance(self, rows: int) -> None:
         """Report rows that are scored."""
-        self.done += rows
+        self.reach(self.done + rows)
+
+    def reach(self, rows: int) -> None:
+        """Report how many rows are scored by now."""
+        self.done = rows
         self.bar.update(self.task, completed=self.done)
         step = self.done * PLAIN_LINES // max(self.rows, 1)
         if not self.console.is_terminal and step > self.told:

@@ -1,0 +1,209 @@
+"""A model behind an API: puts what is asked into requests, and what comes back into scores."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+from llmclf.data.corpus import Split
+from llmclf.prompt.api import ApiModel, ApiPrompt
+from llmclf.prompt.ask import Ask, Variant
+from llmclf.prompt.config import ApiConfig
+from llmclf.prompt.outcome import VariantScores
+from llmclf.prompt.progress import ScoringProgress
+from llmclf.prompt.template import Frame, Wording
+
+_CONTROL = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>)|\[(?=/?(?:INST|SYS|AVAILABLE_TOOLS)\])")
+"""What begins a control token of common chat formats. The server's tokenizer is not known here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteModel:
+    """A server's model and all prompts for it."""
+
+    config: ApiConfig
+    name: str
+    variants: list[Variant]
+    train: Split
+    client: ApiModel
+    scoring: Literal["logprobs", "answer"] | None
+    """None where only the plan is wanted: nothing has been asked."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Filled by :meth:`score`: of all requests, and of those for the test rows of the result."""
+
+    @property
+    def parameters(self) -> None:
+        """Of a model that is not here: not known."""
+
+    @property
+    def world_size(self) -> int:
+        """One process asks."""
+        return 1
+
+    def plan(self) -> dict[str, Any]:
+        """What is in force, for ``--dry-run`` and environment.json."""
+        return {
+            "world_size": 1,
+            "strategy": "single",
+            "base_url": self.config.base_url,
+            "scoring": self.scoring,
+            "constrained": self.scoring and self.client.constrained,
+            "prompts": sum(len(v.asks()) for v in self.variants),
+        }
+
+    def shortened(self) -> dict[str, int]:
+        """The server refuses what is too long; nothing is shortened here."""
+        return {"rows": 0, "tokens_lost": 0, "demonstrations": 0}
+
+    def warnings(self) -> list[str]:
+        """What a user should know."""
+        return []
+
+    def cost(self) -> dict[str, Any]:
+        """Tokens and price as far as the server tells them."""
+        usage = self.client.usage
+        return {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "price": usage.price,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """How the server was asked, for results.json."""
+        usage = self.client.usage
+        return {
+            "scoring": self.scoring,
+            "requests": usage.requests,
+            "retries": usage.retries,
+            "cached": usage.cached,
+        }
+
+    def examples(self) -> list[str]:
+        """The first prompt of each variant."""
+        found = []
+        for variant in self.variants:
+            prompt = self._prompt(variant.wording, variant.parts["test"][0])
+            turns = [f"[{turn['role']}] {turn['content']}" for turn in prompt.messages]
+            found.append("\n".join(turns) if self.scoring == "answer" else prompt.text)
+        return found
+
+    def score(self, folder: Path, console: Console) -> list[VariantScores]:
+        """Ask what has no answer in the cache yet."""
+        parts = {
+            (i, name): self._prompts(variant, name)
+            for i, variant in enumerate(self.variants)
+            for name in self._names(variant)
+        }
+        total, done = sum(map(len, parts.values())), 0
+        logprobs: dict[tuple[int, str], np.ndarray] = {}
+        tokens, choices = dict(logprobs), dict(logprobs)
+        self.seconds["all"] = 0.0
+        with ScoringProgress(console, "asking", total) as progress:
+            for key, prompts in parts.items():
+                started = time.perf_counter()
+                found = self.client.score(prompts, partial(_reach, progress, done))
+                seconds = time.perf_counter() - started
+                done += len(prompts)
+                self.seconds["all"] += seconds
+                if key == (0, "test") and not self.client.usage.cached:
+                    self.seconds["test"] = seconds
+                choices[key] = found.choice_N
+                if found.logprobs_NC is not None and found.tokens_NC is not None:
+                    logprobs[key], tokens[key] = found.logprobs_NC, found.tokens_NC
+
+        def of(values: dict[tuple[int, str], np.ndarray], i: int) -> dict[str, np.ndarray]:
+            return {name: value for (j, name), value in values.items() if j == i}
+
+        answered = self.scoring == "answer"
+        return [
+            VariantScores(
+                variant=variant,
+                parts=of(logprobs, i),
+                tokens=of(tokens, i),
+                choices=of(choices, i) if answered else None,
+            )
+            for i, variant in enumerate(self.variants)
+        ]
+
+    def _names(self, variant: Variant) -> list[str]:
+        """The parts that are asked; written answers are not calibrated."""
+        if self.scoring == "answer":
+            return [n for n in variant.parts if n not in ("reference", "content_free")]
+        return [*variant.parts, "premise"]
+
+    def _prompts(self, variant: Variant, part: str) -> list[ApiPrompt]:
+        if part == "premise":
+            frame = variant.wording.plain([])
+            bare = Frame("", frame.tail.lstrip("\n"), frame.before_answer, frame.end)
+            return [_worded(variant.wording, bare, [], "")]
+        return [self._prompt(variant.wording, ask) for ask in variant.parts[part]]
+
+    def _prompt(self, wording: Wording, ask: Ask) -> ApiPrompt:
+        train = self.train
+        shown = [
+            (
+                _block(
+                    wording, train.texts[row], None if train.pairs is None else train.pairs[row]
+                ),
+                int(train.targets[row]),
+            )
+            for row in ask.shown
+        ]
+        block = _block(wording, ask.text, ask.pair)
+        turns = wording.messages(shown, block, lead=False)
+        return _worded(wording, wording.plain(shown), turns, block)
+
+
+def _reach(progress: ScoringProgress, before: int, rows: int) -> None:
+    progress.reach(before + rows)
+
+
+def _worded(wording: Wording, frame: Frame, turns: list[dict[str, str]], block: str) -> ApiPrompt:
+    words = wording.answers.words
+    return ApiPrompt(
+        text=frame.head + block + frame.tail,
+        messages=turns,
+        answers=tuple(frame.before_answer + word for word in words),
+        words=words,
+    )
+
+
+def _block(wording: Wording, text: str, pair: str | None) -> str:
+    return wording.block(_harmless(text), None if pair is None else _harmless(pair))
+
+
+def _harmless(text: str) -> str:
+    return _CONTROL.sub(r"\g<0> ", text)
+
+
+def prepare(
+    variants: list[Variant],
+    train: Split,
+    *,
+    config: ApiConfig,
+    name: str,
+    cache: Path,
+    weights: bool = True,
+) -> RemoteModel:
+    """Find out what the server offers; with ``weights=False`` nothing is asked.
+
+    Raises ConfigError where the server cannot be used.
+    """
+    client = ApiModel(config, name, cache=cache)
+    plain = RemoteModel(
+        config=config, name=name, variants=variants, train=train, client=client, scoring=None
+    )
+    if not weights:
+        return plain
+    first = plain._prompt(variants[0].wording, variants[0].parts["test"][0])
+    scoring = client.probe(first)
+    return RemoteModel(
+        config=config, name=name, variants=variants, train=train, client=client, scoring=scoring
+    )
