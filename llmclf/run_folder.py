@@ -112,9 +112,10 @@ def summary(folder: Path) -> str:
     """One line on a finished run."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     test, prior, cost = results["test"], results["prior"], results["cost"]
-    done = ("trained", "train_seconds") if cost["train_seconds"] else ("scored", "predict_seconds")
+    done = "trained" if cost["train_seconds"] is not None else "scored"
+    seconds = cost["predict_seconds" if done == "scored" else "train_seconds"]
+    took = "from the cache" if seconds is None else f"in {seconds:.1f} s"
     return (
         f"{results['name']}: test macro-F1 {test['macro_f1']:.4f} (prior {prior['macro_f1']:.4f}), "
-        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, {done[0]} in "
-        f"{cost[done[1]]:.1f} s -> {folder}"
+        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, {done} {took} -> {folder}"
     )

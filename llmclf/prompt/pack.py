@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
 from llmclf.prompt.tokens import Question, common_prefix
 
 Answers = tuple[tuple[int, ...], ...]
-LEAST_SHARED = 64
-"""Tokens that the questions of a group have in common at least, for a prefix of their own."""
+PASS_TOKENS = 64
+"""What a forward pass for a prefix costs beside its tokens: so many more of them."""
 
 
 @dataclass(frozen=True)
@@ -116,28 +117,66 @@ def plan(questions: Sequence[Question], *, token_budget: int, logit_budget: int)
     return Plan(tuple(batches), shared)
 
 
+@dataclass
+class _Stretch:
+    """Neighbours in sorted order, and the cheapest way to group them."""
+
+    start: int
+    count: int = 0
+    tokens: int = 0
+    """Of all their prompts."""
+    cost: int = 0
+    """Tokens to compute, beyond those that all questions share."""
+    groups: tuple[tuple[int, int, int], ...] = ()
+    """First neighbour, number of them, and tokens that they begin with."""
+
+    def add(self, part: _Stretch) -> None:
+        self.count += part.count
+        self.tokens += part.tokens
+        self.cost += part.cost
+        self.groups += part.groups
+
+    def closed(self, length: int, shared: int) -> _Stretch:
+        """As one group behind the ``length`` tokens that all of it begin with, if that is
+        cheaper."""
+        alone = self.tokens - self.count * length + length - shared + PASS_TOKENS
+        if length > shared and alone < self.cost:
+            self.cost, self.groups = alone, ((self.start, self.count, length),)
+        return self
+
+
 def _groups(
     order: list[int], prompts: list[tuple[int, ...]], shared: int
 ) -> list[tuple[list[int], int]]:
-    """Neighbours in sorted order that share at least half of what each of them holds beyond
-    ``shared``; with the number of tokens they share."""
-    groups: list[tuple[list[int], int]] = [([order[0]], shared)]
-    first, length = prompts[0], len(prompts[0]) - 1
-    for row, prompt in zip(order[1:], prompts[1:], strict=True):
-        common = min(common_prefix(first, prompt), length, len(prompt) - 1)
-        longest = max(len(first), len(prompt))
-        worth = common - shared >= max(LEAST_SHARED, (longest - shared) // 2)
-        alike = groups[-1][1] == shared and len(groups[-1][0]) > 1  # a group without a prefix
-        if worth and not alike:
-            groups[-1] = ([*groups[-1][0], row], common)
-            length = common
-        elif not worth and groups[-1][1] == shared:
-            groups[-1][0].append(row)
-            first, length = prompt, len(prompt) - 1
-        else:
-            groups.append(([row], shared))
-            first, length = prompt, len(prompt) - 1
-    return groups
+    """Questions with a prefix of their own, and those that have but ``shared`` in common.
+
+    Sorted prompts form a tree of common beginnings: a stretch of neighbours is one group, or what
+    its parts are, whichever has fewer tokens to compute.
+    """
+    lengths = [
+        min(common_prefix(a, b), len(a) - 1, len(b) - 1)
+        for a, b in pairwise(prompts)
+    ]
+    open_: list[tuple[int, _Stretch]] = [(shared, _Stretch(0))]
+    for i, prompt in enumerate(prompts):
+        part = _Stretch(i, 1, len(prompt), len(prompt) - shared)
+        follows = lengths[i] if i < len(lengths) else shared
+        if follows > open_[-1][0]:
+            open_.append((follows, _Stretch(i)))
+        open_[-1][1].add(part)
+        while open_[-1][0] > follows:
+            length, stretch = open_.pop()
+            if open_[-1][0] < follows:
+                open_.append((follows, _Stretch(stretch.start)))
+            open_[-1][1].add(stretch.closed(length, shared))
+    ((_, whole),) = open_
+    found, loose = [], set(order)
+    for start, count, length in whole.groups:
+        group = order[start : start + count]
+        loose -= set(group)
+        found.append((group, length))
+    rest = [row for row in order if row in loose]
+    return ([(rest, shared)] if rest else []) + found
 
 
 def _cut(

@@ -84,9 +84,8 @@ class Scorer:
             if not self.shares:
                 yield batch, self.plain(some)
                 continue
-            if batch.shared:
-                self._hold(some[0].prompt[: batch.shared], shared)
-            yield batch, self._packed(some, batch.shared)
+            self._hold(some[0].prompt[: batch.shared], shared)
+            yield batch, self._within_memory(some, batch.shared)
 
     def _hold(self, tokens: tuple[int, ...], common: int) -> None:
         """Have the prefix hold these tokens; of the one before, the ``common`` first may stay.
@@ -110,6 +109,19 @@ class Scorer:
         self.prefix.recording = False
         self._held = (tokens, common)
 
+    def _within_memory(self, questions: Sequence[Question], shared: int) -> np.ndarray:
+        """Score half of the questions at a time where the device has no memory for all."""
+        try:
+            return self._packed(questions, shared)
+        except torch.OutOfMemoryError:
+            if len(questions) == 1:
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(questions) // 2
+        parts = (questions[:half], questions[half:])
+        return np.concatenate([self._within_memory(part, shared) for part in parts])
+
     def _packed(self, questions: Sequence[Question], shared: int) -> np.ndarray:
         """Log-likelihoods of questions that all begin with the prefix."""
         tries = [trie(q.answers) for q in questions]
@@ -119,7 +131,7 @@ class Scorer:
         positions_BL = np.zeros((B, T + J), np.int64)
         mask_BJL = np.zeros((B, J, T + J), bool)
         mask_BJL[:, np.arange(J), T + np.arange(J)] = True  # padding sees itself: no empty softmax
-        positions_BL[:, :T] = np.minimum(shared + np.arange(T), shared + T)
+        positions_BL[:, :T] = shared + np.arange(T)
         for b, (question, line, tree) in enumerate(zip(questions, lines, tries, strict=True)):
             t, j = len(line), tree.size
             ids_BL[b, :t] = line
@@ -128,15 +140,11 @@ class Scorer:
             mask_BJL[b, :j, :t] = True
             mask_BJL[b, :j, T : T + j] = tree.visible()
         self.prefix.node_mask_BJL = torch.from_numpy(mask_BJL).to(self.device)
-        hidden = self.prefix.layers
-        if not shared:
-            self.prefix.layers = {}
         logits_BJV = self._forward(
             torch.from_numpy(ids_BL).to(self.device),
             torch.from_numpy(positions_BL).to(self.device),
             keep=J,
         )
-        self.prefix.layers = hidden
         return _along(logits_BJV, [t.steps for t in tries])
 
     def _forward(

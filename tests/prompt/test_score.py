@@ -169,6 +169,23 @@ def test_many_answers_stay_within_the_memory_for_logits(
     np.testing.assert_allclose(scorer.score(asked), one_by_one(llama_model, asked), atol=1e-4)
 
 
+def test_a_batch_that_does_not_fit_is_scored_in_parts(
+    llama_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, packed, sizes = questions(rows=9), Scorer._packed, []
+
+    def short_of_memory(self: Scorer, some: list[Question], shared: int) -> np.ndarray:
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(some))
+        return packed(self, some, shared)
+
+    monkeypatch.setattr(Scorer, "_packed", short_of_memory)
+    found = Scorer(llama_model, pad_token_id=0, token_budget=100_000).score(asked)
+    assert sum(sizes) == 9 and len(sizes) > 4
+    np.testing.assert_allclose(found, one_by_one(llama_model, asked), atol=1e-4)
+
+
 def test_a_scheme_that_is_wrong_is_found_out(
     llama_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
