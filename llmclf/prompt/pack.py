@@ -127,16 +127,19 @@ def _groups(
         common = min(common_prefix(first, prompt), length, len(prompt) - 1)
         longest = max(len(first), len(prompt))
         worth = common - shared >= max(LEAST_SHARED, (longest - shared) // 2)
-        alike = groups[-1][1] == shared and len(groups[-1][0]) > 1  # a group without a prefix
-        if worth and not alike:
-            groups[-1] = ([*groups[-1][0], row], common)
-            length = common
-        elif not worth and groups[-1][1] == shared:
+        rows, held = groups[-1]
+        if worth:
+            if held == shared and len(rows) > 1:  # the one before stands among others: part them
+                groups.append(([rows.pop()], common))
             groups[-1][0].append(row)
-            first, length = prompt, len(prompt) - 1
+            groups[-1] = (groups[-1][0], common)
+            length = common
+            continue
+        if held == shared:
+            rows.append(row)
         else:
             groups.append(([row], shared))
-            first, length = prompt, len(prompt) - 1
+        first, length = prompt, len(prompt) - 1
     return groups
 
 
