@@ -114,7 +114,7 @@ CHATML = (
 """A chat template with a control token at either end of a turn."""
 
 
-def make_byte_llama(folder: Path, *, positions: int = 1024, chat: bool = False) -> Path:
+def make_byte_llama(folder: Path, *, positions: int = 2048, chat: bool = False) -> Path:
     """A random Llama that reads any text: byte-level BPE, trained on the words above."""
     special = ["<|end|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE())
