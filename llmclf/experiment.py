@@ -387,8 +387,8 @@ def check_overrides(experiments: Sequence[Experiment], launches: Sequence[Launch
             raise ConfigError(
                 f"{option}: this recipe does not read the settings of {section!r}. Leave it out."
             )
-        if len({old[key] for old in before}) > 1:
-            values = sorted({str(old[key]) for old in before})
+        values = sorted({str(old[key]) for old in before})
+        if len(values) > 1:
             raise ConfigError(
                 f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "
                 "cannot be set for all. Use the recipe of one method."

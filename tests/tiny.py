@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -106,32 +106,57 @@ def make_llama(folder: Path) -> Path:
     return folder
 
 
-def make_causal(folder: Path) -> Path:
-    """A random Llama of two blocks for prompting: it reads bytes, up to 2,048 of them."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}{{ m['content'] }}"
+    "{{ '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""A chat template with a control token at either end of a turn."""
+
+
+def make_byte_llama(folder: Path, *, positions: int = 2048, chat: bool = False) -> Path:
+    """A random Llama that reads any text: byte-level BPE, trained on the words above."""
+    special = ["<|end|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    trainer = trainers.BpeTrainer(
+        vocab_size=448,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    fast.save_pretrained(folder)
+    sentence = "Label each text with one of: Text: Decide which label fits the text best: Answer:"
+    tokenizer.train_from_iterator([sentence, " " + " ".join(WORDS)] * 4, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|end|>",
+        chat_template=CHATML if chat else None,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
         intermediate_size=128,
-        max_position_embeddings=2048,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=1,
+        max_position_embeddings=positions,
+        initializer_range=0.1,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def byte_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that reads any text; do not write into it."""
+    return make_byte_llama(tmp_path_factory.mktemp("checkpoints") / "byte-llama")
 
 
 @pytest.fixture(scope="session")
@@ -144,12 +169,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama checkpoint; do not write into it."""
     return make_llama(tmp_path_factory.mktemp("checkpoints") / "llama")
-
-
-@pytest.fixture(scope="session")
-def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama that reads bytes, for prompting; do not write into it."""
-    return make_causal(tmp_path_factory.mktemp("checkpoints") / "causal")
 
 
 @pytest.fixture(scope="session")

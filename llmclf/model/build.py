@@ -132,12 +132,7 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     if family.token_types:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer = from_pretrained(AutoTokenizer, checkpoint, **settings)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # Without its files, transformers makes up a tokenizer to which every text is unknown.
-        raise ConfigError(
-            f"model.checkpoint={checkpoint!r}: the files of its tokenizer are missing. "
-            "Put tokenizer.json and tokenizer_config.json beside config.json."
-        )
+    check_vocabulary(tokenizer, checkpoint)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ConfigError(
@@ -158,6 +153,16 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
             "cannot be told from padding. Set another pad_token in its tokenizer_config.json."
         )
     return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, checkpoint: str) -> None:
+    """Raise ConfigError for a tokenizer that knows control tokens alone: without its files,
+    transformers makes up one to which every text is unknown."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r}: the files of its tokenizer are missing. "
+            "Put tokenizer.json and tokenizer_config.json beside config.json."
+        )
 
 
 def build_model(

@@ -13,10 +13,19 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from llmclf.config import ConfigError
-from llmclf.model.build import ModelConfig, from_pretrained, load_config, undivided
+from llmclf.model.build import (
+    ModelConfig,
+    check_vocabulary,
+    from_pretrained,
+    load_config,
+    undivided,
+)
 from llmclf.model.quantize import Quantize, check_quantized, frozen_quantization_config, keep_layout
 from llmclf.model.quantize import problems as quantize_problems
 
@@ -50,12 +59,24 @@ def load_causal_config(checkpoint: str) -> PretrainedConfig:
             f"model.checkpoint={checkpoint!r}: {config.model_type} has no causal language model's "
             f"head to prompt. {ADVICE}."
         )
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if masked and getattr(config, "is_decoder", True) is False:
+        # So said before a download or in a dry run; check_causal sees to what is left.
+        raise _bidirectional(checkpoint, config.model_type)
     return config
+
+
+def _bidirectional(checkpoint: str, name: str) -> ConfigError:
+    return ConfigError(
+        f"model.checkpoint={checkpoint!r}: {name} reads text in both directions, so it cannot be "
+        f"prompted. {ADVICE}."
+    )
 
 
 def load_causal_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer as it is; prompts are made harmless before they reach it."""
     tokenizer = from_pretrained(AutoTokenizer, checkpoint)
+    check_vocabulary(tokenizer, checkpoint)
     if not tokenizer.is_fast:
         raise ConfigError(
             f"model.checkpoint={checkpoint!r}: prompting needs a fast tokenizer "
@@ -109,10 +130,7 @@ def check_causal(model: PreTrainedModel, checkpoint: str) -> None:
     other[0, -1] = 0
     kept = [model(input_ids=i, use_cache=False).logits[0, :-1].float() for i in (ids, other)]
     if float((kept[0] - kept[1]).abs().max()) > 0.05 * max(1.0, float(kept[0].abs().max())):
-        raise ConfigError(
-            f"model.checkpoint={checkpoint!r}: {type(model).__name__} reads text in both "
-            f"directions, so it cannot be prompted. {ADVICE}."
-        )
+        raise _bidirectional(checkpoint, type(model).__name__)
 
 
 def context_tokens(config: PretrainedConfig, wanted: int | None) -> int:
@@ -120,10 +138,11 @@ def context_tokens(config: PretrainedConfig, wanted: int | None) -> int:
 
     Raises ConfigError where ``data.max_length`` passes what the model takes.
     """
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    # XLNet declares -1, Bloom nothing: neither has a limit.
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
     if wanted is None:
-        return limit or 1 << 20
-    if limit and wanted > limit:
+        return limit if limit > 0 else 1 << 20
+    if 0 < limit < wanted:
         raise ConfigError(
             f"data.max_length={wanted}: the model takes at most {limit} tokens. "
             f"Set --data.max-length {limit} or less."

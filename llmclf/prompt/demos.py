@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -40,19 +41,33 @@ def check_shots(config: PromptConfig, splits: Splits) -> None:
     """Raise ConfigError where the training rows cannot give so many demonstrations."""
     train, count = splits.train, config.shots
     if config.demonstrations == "balanced":
-        have = np.bincount(train.targets, minlength=len(splits.labels))
-        most = -(-count // len(splits.labels))
-        rarest = int(have.argmin())
-        if count and have[rarest] < count // len(splits.labels):
-            raise ConfigError(
-                f"prompt.shots={count}: {most} demonstrations of each label, but the training rows "
-                f"hold {have[rarest]} of {splits.labels[rarest]!r}. Set --prompt.shots "
-                f"{have[rarest] * len(splits.labels)} or less, or --prompt.demonstrations random."
-            )
+        _check_balanced(count, _counts(train.targets, splits), splits, "")
     if count > len(train):
         raise ConfigError(
             f"prompt.shots={count}: there are {len(train)} training rows. Set --prompt.shots "
             f"{len(train)} or less."
+        )
+
+
+def _counts(targets: np.ndarray, splits: Splits) -> np.ndarray:
+    """Rows of each label, int64 (C,)."""
+    return np.bincount(targets, minlength=len(splits.labels))
+
+
+def _check_balanced(count: int, have: np.ndarray, splits: Splits, which: str) -> None:
+    """Whether each label has its share of ``count`` rows, and enough labels one more.
+
+    ``have``: rows that may be shown of each label; ``which``: what they must be, in words.
+    """
+    rarest = int(have.argmin())
+    most = int(have[rarest]) * len(have) + int((have > have[rarest]).sum())
+    if count > most:
+        share, more = divmod(count, len(have))
+        raise ConfigError(
+            f"prompt.shots={count}: {share}{f' to {share + 1}' if more else ''} demonstrations of "
+            f"each label, but the training rows hold {have[rarest]} of "
+            f"{splits.labels[rarest]!r}{which}. Set --prompt.shots {most} or less, or "
+            "--prompt.demonstrations random."
         )
 
 
@@ -71,7 +86,11 @@ def choose_shared(
     shuffled = [row for row in rng.permutation(len(texts)).tolist() if texts[row] not in excluded]
     shuffled = _first_of_each(shuffled, texts)
     if config.demonstrations == "balanced":
-        chosen = _balanced(shuffled, targets, config.shots, len(splits.labels), rng)
+        have = _counts(targets[np.array(shuffled, np.int64)], splits)
+        _check_balanced(
+            config.shots, have, splits, " that repeat neither each other nor a row in question"
+        )
+        chosen = _balanced(shuffled, targets, config.shots, have, rng)
     else:
         chosen = shuffled[: config.shots]
     if len(chosen) < config.shots:
@@ -96,14 +115,15 @@ def _first_of_each(rows: list[int], texts: list[str]) -> list[int]:
 
 
 def _balanced(
-    rows: list[int], targets: np.ndarray, count: int, num_labels: int, rng: np.random.Generator
+    rows: list[int], targets: np.ndarray, count: int, have: np.ndarray, rng: np.random.Generator
 ) -> list[int]:
-    """As many of each label, the labels that get one more drawn at random."""
-    share = np.full(num_labels, count // num_labels)
-    share[rng.permutation(num_labels)[: count % num_labels]] += 1
+    """As many of each label; those that get one more are drawn among the labels that have it."""
+    share, more = divmod(count, len(have))
+    wanted = np.full(len(have), share)
+    wanted[[label for label in rng.permutation(len(have)) if have[label] > share][:more]] += 1
     chosen: list[int] = []
-    for label, wanted in enumerate(share.tolist()):
-        chosen += [row for row in rows if targets[row] == label][:wanted]
+    for label, number in enumerate(wanted.tolist()):
+        chosen += [row for row in rows if targets[row] == label][:number]
     return chosen
 
 
@@ -126,8 +146,7 @@ def choose_nearest(
     shown, asked = documents(train), documents(queries)
     shown = [shown[row] for row in distinct]
     if embed is None:
-        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
-        shown_MD, asked_ND = vectorizer.fit_transform(shown), vectorizer.transform(asked)
+        shown_MD, asked_ND = _tfidf(shown, asked)
     else:
         shown_MD, asked_ND = embed(shown), embed(asked)
     wanted = config.shots + 1  # the row in question itself may be among them, once
@@ -146,6 +165,18 @@ def choose_nearest(
                 )
             found[start + i] = rows[: config.shots]
     return _ordered(found, config, train.targets, draw, seed)
+
+
+def _tfidf(shown: list[str], asked: list[str]) -> tuple[Any, Any]:
+    """Sparse unit vectors, float32 (M, D) and (N, D)."""
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
+    try:
+        return vectorizer.fit_transform(shown), vectorizer.transform(asked)
+    except ValueError as error:  # an empty vocabulary
+        raise ConfigError(
+            "prompt.similarity='tfidf': the training texts hold no word of two letters or more to "
+            "compare by. Set --prompt.similarity minilm-l6, or --prompt.demonstrations balanced."
+        ) from error
 
 
 def _ordered(

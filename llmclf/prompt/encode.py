@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,7 +50,7 @@ class PromptEncoder:
     config: PromptConfig
     tokenizer: PromptTokenizer
     train: Split
-    _lengths: dict[int, int] = field(default_factory=dict)
+    _lengths: dict[tuple[Callable[[str], str], int], int] = field(default_factory=dict)
 
     def encode(self, variant: Variant) -> EncodedVariant:
         """Raises ConfigError where a prompt cannot fit, or one answer begins with another."""
@@ -85,20 +86,28 @@ class PromptEncoder:
         )
 
     def _counts_end(self, frame: Frame, words: tuple[str, ...]) -> bool:
-        if self.config.end_mark == "always":
-            return True
-        open_ = self.tokenizer.premise(frame, words, end=False).answers
-        alike = collision(open_)
+        mark, end = self.config.end_mark, self.config.end_mark == "always"
+        answers = self.tokenizer.premise(frame, words, end=end).answers
+        alike = collision(answers)
+        if alike and mark == "auto":
+            end = True
+            answers = self.tokenizer.premise(frame, words, end=True).answers
+            alike = collision(answers)
         if alike is None:
-            return False
-        if self.config.end_mark == "never":
-            i, j = alike
+            return end
+        i, j = alike
+        other = "Give other words by --prompt.verbaliser."
+        if answers[i] == answers[j]:
             raise ConfigError(
-                f"prompt.end_mark='never': the answer {words[j]!r} begins with the tokens of "
-                f"{words[i]!r}, which could never be less likely. Set --prompt.end_mark auto, or "
-                "give other words by --prompt.verbaliser."
+                f"the answers {words[i]!r} and {words[j]!r} are the same tokens to the model. "
+                + other
             )
-        return True
+        raise ConfigError(
+            f"prompt.end_mark={mark!r}: the answer {words[j]!r} begins with the tokens of "
+            f"{words[i]!r}, which could never be less likely. "
+            + ("Set --prompt.end-mark auto. Or: " if mark == "never" else "")
+            + other
+        )
 
     def _frame(
         self, wording: Wording, shown: tuple[int, ...], shortened: Shortened, prompts: int
@@ -108,7 +117,8 @@ class PromptEncoder:
         texts = [self._text(row) for row in shown]
         if shown:
             room = self.tokenizer.max_length // 2
-            if sum(self._length(row) for row in shown) > room:
+            lengths = [self._length(wording, row) for row in shown]
+            if sum(lengths) > room:
                 cap = room // len(shown)
                 if cap < LEAST_TEXT:
                     raise ConfigError(
@@ -116,10 +126,10 @@ class PromptEncoder:
                         f"{self.tokenizer.max_length:,} tokens of a prompt, {cap} each, which is "
                         "too few. Set fewer --prompt.shots or a larger --data.max-length."
                     )
-                long = [i for i, row in enumerate(shown) if self._length(row) > cap]
+                long = [i for i, length in enumerate(lengths) if length > cap]
                 shortened.demonstrations += len(long) * prompts
                 for i in long:
-                    texts[i] = self._cut(*texts[i], cap)
+                    texts[i] = self._shortened(wording, *texts[i], cap)
         blocks = [self._block(wording, *text) for text in texts]
         targets = self.train.targets[np.array(shown, np.int64)].tolist()
         return self.tokenizer.frame(wording, list(zip(blocks, targets, strict=True)))
@@ -139,24 +149,50 @@ class PromptEncoder:
         long = [i for i, q in enumerate(questions) if self._excess(q) > 0]
         shortened.rows += len(long)
         before = sum(len(questions[i].prompt) for i in long)
+        room = self._room(wording, frame, asks[0].pair is not None, end) if long else 0
         for i in long:
-            while (excess := self._excess(questions[i])) > 0:
-                length = sum(self.tokenizer.text_tokens(t) for t in texts[i] if t)
-                if length - excess < min(LEAST_TEXT, length):
-                    raise ConfigError(
-                        f"a prompt cannot fit: {len(questions[i].prompt) - length:,} tokens beside "
-                        f"the text, {self.tokenizer.max_length:,} in all. Set fewer "
-                        "--prompt.shots, a shorter --prompt.instruction, or a larger "
-                        "--data.max-length if the model takes it."
-                    )
-                texts[i] = self._cut(*texts[i], length - excess)
+            left = room
+            while self._excess(questions[i]) > 0:
+                texts[i] = self._shortened(wording, asks[i].text, asks[i].pair, left)
                 questions[i] = worded([i])[0]
+                left = max(left - max(self._excess(questions[i]), 1), 0)
         shortened.tokens_lost += before - sum(len(questions[i].prompt) for i in long)
         return questions
+
+    def _room(self, wording: Wording, frame: Frame, pairs: bool, end: bool) -> int:
+        """Tokens that a text may take behind a frame."""
+        block = self._block(wording, "", "" if pairs else None)
+        (bare,) = self.tokenizer.questions(frame, [block], wording.answers.words, end=end)
+        room = -self._excess(bare)
+        if room < LEAST_TEXT:
+            raise ConfigError(
+                f"a prompt cannot fit: {self.tokenizer.max_length - room:,} tokens beside the "
+                f"text, {self.tokenizer.max_length:,} in all. Set fewer --prompt.shots, a shorter "
+                "--prompt.instruction, or a larger --data.max-length if the model takes it."
+            )
+        return room
 
     def _excess(self, question: Question) -> int:
         longest = max(map(len, question.answers))
         return len(question.prompt) + longest - self.tokenizer.max_length
+
+    def _shortened(
+        self, wording: Wording, text: str, pair: str | None, room: int
+    ) -> tuple[str, str | None]:
+        """The beginning of a text that takes at most ``room`` tokens in its block."""
+        size, kept = self._size(wording, text, pair), (text, pair)
+        tokens = sum(self.tokenizer.text_tokens(part) for part in (text, pair) if part)
+        while size > room:
+            # Escapes make a block longer than its text, by a factor that the next try corrects.
+            tokens = min(tokens - 1, tokens * room // size)
+            kept = self._cut(text, pair, tokens)
+            size = self._size(wording, *kept)
+        return kept
+
+    def _size(self, wording: Wording, text: str, pair: str | None) -> int:
+        """Tokens that a text takes in its block, escapes included."""
+        escape, harmless = wording.template.escape, self.tokenizer.harmless
+        return sum(self.tokenizer.text_tokens(escape(harmless(p))) for p in (text, pair) if p)
 
     def _cut(self, text: str, pair: str | None, tokens: int) -> tuple[str, str | None]:
         """Keep so many tokens; of a pair, the longer part is shortened first."""
@@ -178,8 +214,8 @@ class PromptEncoder:
     def _text(self, row: int) -> tuple[str, str | None]:
         return self.train.texts[row], None if self.train.pairs is None else self.train.pairs[row]
 
-    def _length(self, row: int) -> int:
-        if row not in self._lengths:
-            text, pair = self._text(row)
-            self._lengths[row] = self.tokenizer.text_tokens(text + (pair or ""))
-        return self._lengths[row]
+    def _length(self, wording: Wording, row: int) -> int:
+        key = (wording.template.escape, row)
+        if key not in self._lengths:
+            self._lengths[key] = self._size(wording, *self._text(row))
+        return self._lengths[key]

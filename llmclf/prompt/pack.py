@@ -153,10 +153,7 @@ def _groups(
     Sorted prompts form a tree of common beginnings: a stretch of neighbours is one group, or what
     its parts are, whichever has fewer tokens to compute.
     """
-    lengths = [
-        min(common_prefix(a, b), len(a) - 1, len(b) - 1)
-        for a, b in pairwise(prompts)
-    ]
+    lengths = [min(common_prefix(a, b), len(a) - 1, len(b) - 1) for a, b in pairwise(prompts)]
     open_: list[tuple[int, _Stretch]] = [(shared, _Stretch(0))]
     for i, prompt in enumerate(prompts):
         part = _Stretch(i, 1, len(prompt), len(prompt) - shared)

@@ -43,10 +43,10 @@ class ScoreStore:
         """All batches that any rank has written; a line that was cut off is left out."""
         found: dict[str, ScoredBatch] = {}
         for path in sorted(self.folder.glob("scored-*.jsonl")):
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_bytes().split(b"\n"):
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError:
+                except ValueError:  # not JSON, or no text at all
                     continue  # the next run starts a new line
                 found[record["batch"]] = ScoredBatch(record["logprobs"], record["seconds"])
         return found

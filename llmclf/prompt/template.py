@@ -7,6 +7,7 @@ an end that it cannot spell itself, since what marks the end is escaped.
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import string
 from collections.abc import Callable, Sequence
@@ -99,7 +100,9 @@ def verbalise(config: PromptConfig, labels: tuple[str, ...]) -> Answers:
     seen: dict[str, str] = {}
     for name, word in zip(labels, chosen, strict=True):
         if not word:
-            raise ConfigError(f"prompt.verbaliser: label {name!r} has no words. Give it some.")
+            raise ConfigError(
+                f"prompt.verbaliser: label {name!r} has no words. Give it some: {name}=words."
+            )
         if word in seen:
             raise ConfigError(
                 f"prompt.verbaliser: labels {seen[word]!r} and {name!r} both have the words "
@@ -124,7 +127,10 @@ def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
             )
         name = max(names, key=len)
         if name in words:
-            raise ConfigError(f"prompt.verbaliser: label {name!r} is given twice.")
+            raise ConfigError(
+                f"prompt.verbaliser={pair!r}: label {name!r} is given twice, the first time as "
+                f"{name + '=' + words[name]!r}. Give its words once."
+            )
         words[name] = pair[len(name) + 1 :]
     missing = [name for name in labels if name not in words]
     if missing:
@@ -137,11 +143,11 @@ def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
 
 def _letters(count: int) -> tuple[str, ...]:
     """A to Z, then AA, AB, ..."""
-    alphabet = string.ascii_uppercase
-    names = list(alphabet)
-    while len(names) < count:
-        names += [a + b for a in names[-len(alphabet) :] for b in alphabet]
-    return tuple(names[:count])
+    lengths = itertools.count(1)
+    names = (
+        "".join(p) for n in lengths for p in itertools.product(string.ascii_uppercase, repeat=n)
+    )
+    return tuple(itertools.islice(names, count))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from llmclf.config import ConfigError
@@ -64,22 +66,38 @@ class PromptTokenizer:
             return wording.plain(demonstrations)
         # The lead opens the answer of a chat, too: without it small models begin a sentence.
         whole = self._chat(wording.messages(demonstrations, QUERY, lead=True), ask=True)
-        head, found, tail = whole.partition(QUERY)
-        answered = [{"role": "user", "content": "x"}, {"role": "assistant", "content": QUERY}]
-        end = self._chat(answered, ask=False).partition(QUERY)[2]
+        # The last one: a demonstration may spell the placeholder, too.
+        head, found, tail = whole.rpartition(QUERY)
+        before, end = self._around_answer
         if not found or not end:
             raise ConfigError(
                 "prompt.chat: the tokenizer's chat template does not show the turns as they are. "
                 "Set --prompt.chat never."
             )
-        tail += wording.template.lead
+        tail += before + wording.template.lead
         return Frame(head=head, tail=tail, before_answer=" ", end=end)
 
+    @cached_property
+    def _around_answer(self) -> tuple[str, str]:
+        """What a conversation has between the prompt and an answer (a space in Llama 2 and
+        Mistral), and what follows the answer."""
+        ask = [{"role": "user", "content": "x"}]
+        asked = self._chat(ask, ask=True)
+        answered = self._chat([*ask, {"role": "assistant", "content": QUERY}], ask=False)
+        before, _, end = answered.rpartition(QUERY)
+        return before.removeprefix(asked) if before.startswith(asked) else "", end
+
     def _chat(self, messages: list[dict[str, str]], *, ask: bool) -> str:
-        # Models that may think first are asked not to; other templates ignore the flag.
-        text = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=ask, enable_thinking=False
-        )
+        try:
+            # Models that may think first are asked not to; other templates ignore the flag.
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=ask, enable_thinking=False
+            )
+        except TemplateError as error:
+            raise ConfigError(
+                f"prompt.chat: the tokenizer's chat template refuses the turns of a prompt "
+                f"({error}). Set --prompt.chat never."
+            ) from error
         assert isinstance(text, str)
         return text
 
@@ -157,7 +175,10 @@ class PromptTokenizer:
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         offsets = encoded["offset_mapping"]
-        return text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
+        if len(offsets) <= tokens:
+            return text
+        # The first token left out may be a part of the last character kept, which goes too.
+        return text[: min(offsets[tokens - 1][1], offsets[tokens][0])]
 
 
 def _start_token(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -22,8 +22,10 @@ NEAREST = (
 )  # fmt: skip
 
 
-def options(causal: Path, corpus: Path, folder: Path, variant: tuple[str, ...]) -> tuple[str, ...]:
-    model = ("--model.checkpoint", str(causal), "--data.source", str(corpus))
+def options(
+    byte_llama: Path, corpus: Path, folder: Path, variant: tuple[str, ...]
+) -> tuple[str, ...]:
+    model = ("--model.checkpoint", str(byte_llama), "--data.source", str(corpus))
     return (*model, *variant, "--output-dir", str(folder))
 
 
@@ -46,20 +48,20 @@ def assert_same(a: Path, b: Path) -> None:
 @pytest.fixture(scope="module", params=["balanced", "nearest"])
 def case(
     request: pytest.FixtureRequest,
-    causal: Path,
+    byte_llama: Path,
     corpus: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, tuple[str, ...]]:
     """The folder of an unbroken run of one process, and the settings."""
     folder = tmp_path_factory.mktemp(request.param)
     variant = OPTIONS if request.param == "balanced" else NEAREST
-    run(folder / "log", RECIPE, *options(causal, corpus, folder / "one", variant))
+    run(folder / "log", RECIPE, *options(byte_llama, corpus, folder / "one", variant))
     return folder, variant
 
 
-def test_two_ranks_equal_one(case: tuple, causal: Path, corpus: Path) -> None:
+def test_two_ranks_equal_one(case: tuple, byte_llama: Path, corpus: Path) -> None:
     folder, variant = case
-    run(folder / "log", RECIPE, *options(causal, corpus, folder / "two", variant), ranks=2)
+    run(folder / "log", RECIPE, *options(byte_llama, corpus, folder / "two", variant), ranks=2)
     assert_same(folder / "two", folder / "one")
     files = sorted((folder / "two" / "prompt").glob("scored-*.jsonl"))
     counts = [len(file.read_text().splitlines()) for file in files]
@@ -70,13 +72,13 @@ def test_two_ranks_equal_one(case: tuple, causal: Path, corpus: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_resumed_equals_unbroken(
-    case: tuple, causal: Path, corpus: Path, ranks: int
+    case: tuple, byte_llama: Path, corpus: Path, ranks: int
 ) -> None:
     """A kill of all ranks amid the scoring, two of the first one before random changes on the
     disk, then a resume that scores only what is missing."""
     folder, variant = case
     generator, broken, log = random.Random(ranks), folder / f"broken-{ranks}", folder / "broken.log"
-    arguments = options(causal, corpus, broken, variant)
+    arguments = options(byte_llama, corpus, broken, variant)
     scored = broken / "prompt" / "scored-00000.jsonl"
     first = start(log, RECIPE, *arguments, ranks=ranks)
     wait_until(scored, '"batch"', first)
@@ -93,10 +95,12 @@ def test_killed_and_resumed_equals_unbroken(
     assert_same(broken, folder / "one")
 
 
-def test_a_line_cut_off_by_a_kill_is_scored_again(case: tuple, causal: Path, corpus: Path) -> None:
+def test_a_line_cut_off_by_a_kill_is_scored_again(
+    case: tuple, byte_llama: Path, corpus: Path
+) -> None:
     folder, variant = case
     torn = folder / "torn"
-    arguments = options(causal, corpus, torn, variant)
+    arguments = options(byte_llama, corpus, torn, variant)
     run(folder / "log", RECIPE, *arguments)
     (torn / "results.json").unlink()
     file = torn / "prompt" / "scored-00000.jsonl"

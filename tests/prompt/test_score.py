@@ -200,9 +200,9 @@ def test_a_scheme_that_is_wrong_is_found_out(
 @pytest.mark.parametrize(
     ("quantize", "precision"), [("none", "bf16"), ("int8", "bf16"), ("nf4", "fp32")]
 )
-def test_fewer_bits_take_part(quantize: str, precision: str, causal: Path) -> None:
+def test_fewer_bits_take_part(quantize: str, precision: str, byte_llama: Path) -> None:
     model = load_causal(
-        str(causal), quantize=quantize, precision=precision, device=torch.device("cpu")
+        str(byte_llama), quantize=quantize, precision=precision, device=torch.device("cpu")
     )
     kind = precision if quantize == "none" else "quantised"
     scorer = Scorer(model, pad_token_id=0, token_budget=100, precision=kind)
@@ -236,12 +236,14 @@ def test_an_emptied_prefix_is_none(llama_model: PreTrainedModel) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_on_a_gpu(causal: Path, precision: str) -> None:
+def test_on_a_gpu(byte_llama: Path, precision: str) -> None:
     device = torch.device("cuda")
-    model = load_causal(str(causal), quantize="none", precision=precision, device=device)
+    model = load_causal(str(byte_llama), quantize="none", precision=precision, device=device)
     scorer = Scorer(model, pad_token_id=0, token_budget=200, precision=precision)
     asked = questions(rows=64)
     assert scorer.check(asked) is None, "prefixes are not shared"
-    on_cpu = load_causal(str(causal), quantize="none", precision="fp32", device=torch.device("cpu"))
+    on_cpu = load_causal(
+        str(byte_llama), quantize="none", precision="fp32", device=torch.device("cpu")
+    )
     atol = 1e-3 if precision == "fp32" else 1.0
     np.testing.assert_allclose(scorer.score(asked), one_by_one(on_cpu, asked), atol=atol)

@@ -12,12 +12,11 @@ from types import ModuleType
 
 import pytest
 
-from llmclf.experiment import main
+from llmclf.experiment import Experiment, main
+from tests.tiny import byte_llama  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
-COMPARISONS = ("baselines", "demo")
-FINE_TUNES = [path for path in RECIPES if path.stem not in COMPARISONS]
 # The embedded BERT stands in for the checkpoints of the hub.
 SMALL = ["--model.checkpoint", "minilm-l6", "--data.max-length", "32"]
 
@@ -34,6 +33,21 @@ def load(path: Path) -> ModuleType:
 def recipe(path: Path) -> Callable:
     module = load(path)
     return getattr(module, "experiment", None) or module.experiments
+
+
+def made_by(path: Path) -> Experiment | None:
+    """What a recipe of one run returns; None for a comparison."""
+    made = recipe(path)()
+    return None if isinstance(made, list) else made
+
+
+SINGLE = {path: made for path in RECIPES if (made := made_by(path))}
+COMPARISONS = [path.stem for path in RECIPES if path not in SINGLE]
+FINE_TUNES = [path for path, made in SINGLE.items() if made.method == "fine_tune"]
+# Those that ask a server have tests of their own.
+PROMPTS = [
+    path for path, made in SINGLE.items() if made.method == "prompt" and not made.api.base_url
+]
 
 
 def launch(path: Path, *options: str) -> int:
@@ -102,6 +116,40 @@ def test_dry_run_then_two_steps(path: Path, corpus: Path, tmp_path: Path) -> Non
     assert results["test"]["n"] == 18
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["global_batch_size"] == recipe(path)().train.global_batch_size
+
+
+@pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
+def test_dry_run_then_a_prompted_run(
+    path: Path,
+    corpus: Path,
+    byte_llama: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--data.source", str(corpus), "--model.checkpoint", str(byte_llama)]
+    options += ["--output-dir", str(tmp_path / "run")]
+    assert launch(path, *options, "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    assert "longest prompt tokens" in capsys.readouterr().out
+    assert launch(path, *options) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["method"], results["model"]) == ("prompt", str(byte_llama))
+    assert results["labels"] == ["bad", "fair", "good"]
+    assert results["test"]["n"] == 18 and 0 <= results["test"]["accuracy"] <= 1
+    assert set(results["test"]) == set(results["validation"])
+    cost = results["cost"]
+    assert cost["trainable_parameters"] == 0 and cost["total_parameters"] > 0
+    assert cost["predict_seconds"] > 0 and cost["train_seconds"] is None
+    config, prompt = recipe(path)().prompt, results["prompt"]
+    variants = len(config.templates) * config.seeds * config.orders
+    assert len(prompt["variants"]) == variants
+    assert set(prompt["variants"][0]["scores"]) == {"none", "mean", "pmi", "contextual", "batch"}
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert (environment["world_size"], environment["strategy"]) == (1, "single")
+    for part in ("test", "validation"):
+        assert (tmp_path / "run" / "predictions" / f"{part}.parquet").is_file()
+    shown = json.loads((tmp_path / "run" / "prompt" / "prompts.json").read_text())
+    assert [len(one["demonstrations"]) for one in shown] == [config.shots] * variants
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
