@@ -105,7 +105,7 @@ def test_each_row_stands_behind_its_own_demonstrations(smol: PreTrainedTokenizer
         assert body(smol, question) == ask.text
         for row in ask.shown:
             answer = ("advice", "no advice")[row % 2]
-            assert f'"d{row}"<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>' in text
+            assert f'"d{row}"<|im_end|>\n<|im_start|>assistant\nLabel: {answer}<|im_end|>' in text
 
 
 @pytest.mark.parametrize("kind", TEXTS)

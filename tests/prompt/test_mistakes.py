@@ -82,15 +82,8 @@ MISTAKES = {
 }
 
 
-# Remove it where experiment.check_overrides compares lists.
-LISTS = pytest.mark.xfail(raises=TypeError, reason="check_overrides puts lists into a set")
-
-
 @pytest.mark.parametrize("dry", [True, False])
-@pytest.mark.parametrize(
-    "options",
-    [pytest.param(o, marks=LISTS if "verbaliser" in o else ()) for o in MISTAKES],
-)
+@pytest.mark.parametrize("options", MISTAKES)
 def test_a_mistake_is_one_message_and_nothing_is_written(
     launch: Launch, options: str, dry: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +130,6 @@ def test_a_dry_run_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@LISTS
 def test_settings_that_are_lists(launch: Launch) -> None:
     words = ("good=fine", "bad=poor", "meh=so so")
     assert launch("--prompt.templates", "quoted", "tagged", "--dry-run") == 0

@@ -199,7 +199,9 @@ def test_plain_prompt_word_by_word() -> None:
 
 def test_conversation_turn_by_turn() -> None:
     made = wording(("no", "yes"))
-    turns = made.messages([("a", 1), ("b", 0)], "c")
+    turns = made.messages([("a", 1), ("b", 0)], "c", lead=False)
     assert [t["role"] for t in turns] == ["user", "assistant"] * 2 + ["user"]
     assert [t["content"] for t in turns] == [f"{made.instruction}\n\na", "yes", "b", "no", "c"]
-    assert made.messages([], "c")[0]["content"] == f"{made.instruction}\n\nc"
+    assert made.messages([], "c", lead=True)[0]["content"] == f"{made.instruction}\n\nc"
+    led = made.messages([("a", 1)], "c", lead=True)
+    assert [t["content"] for t in led[1:]] == ["Label: yes", "c"]

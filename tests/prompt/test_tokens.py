@@ -154,9 +154,9 @@ def test_a_conversation_is_the_one_of_the_chat_template(
     blocks = [worded.block(text, None) for text in ROWS[:3]]
     frame = prompt.frame(worded, [(blocks[0], 1), (blocks[1], 0)])
     (question,) = prompt.questions(frame, [blocks[2]], LABELS, end=True)
-    turns = worded.messages([(blocks[0], 1), (blocks[1], 0)], blocks[2])
+    turns = worded.messages([(blocks[0], 1), (blocks[1], 0)], blocks[2], lead=True)
     for name, answer in zip(LABELS, question.answers, strict=True):
-        answered = [*turns, {"role": "assistant", "content": name}]
+        answered = [*turns, {"role": "assistant", "content": f"Label: {name}"}]
         ids = prompt.tokenizer.apply_chat_template(answered, return_dict=False)
         scored = list(question.prompt + answer)
         assert ids[: len(scored)] == scored
@@ -168,7 +168,7 @@ def test_a_demonstration_that_spells_the_placeholder(smol: PreTrainedTokenizerBa
     prompt, worded = PromptTokenizer(smol, max_length=4096, chat=True), wording()
     frame = prompt.frame(worded, [(worded.block(f"a {QUERY} b", None), 0)])
     assert f"a {QUERY} b" in frame.head and QUERY not in frame.tail
-    assert frame.tail == "<|im_end|>\n<|im_start|>assistant\n"
+    assert frame.tail == "<|im_end|>\n<|im_start|>assistant\nLabel:"
 
 
 def with_template(smol: PreTrainedTokenizerBase, template: str) -> PromptTokenizer:
@@ -182,8 +182,8 @@ def test_a_chat_template_that_thinks_first(smol: PreTrainedTokenizerBase) -> Non
     off = "{% if enable_thinking is false %}{{ '<think></think>\\n' }}{% endif %}"
     prompt = with_template(smol, CHATML.replace("assistant\\n' }}", "assistant\\n' }}" + off))
     frame = prompt.frame(wording(), [])
-    assert frame.tail.endswith("<|im_start|>assistant\n<think></think>\n")
-    assert frame.before_answer == ""
+    assert frame.tail.endswith("<|im_start|>assistant\n<think></think>\nLabel:")
+    assert frame.before_answer == " "
 
 
 @pytest.mark.parametrize(
