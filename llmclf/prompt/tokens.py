@@ -18,7 +18,7 @@ from llmclf.config import ConfigError
 from llmclf.prompt.template import QUERY, Frame, Wording
 
 PROBES = 4
-"""Rows that are tokenised both ways."""
+"""Rows that are tokenised both ways, of all that end alike."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class PromptTokenizer:
         self.start = [] if chat else _start_token(tokenizer)
         special = {str(token) for token in tokenizer.all_special_tokens}
         added = tokenizer.added_tokens_decoder.values()
+        self._proven: dict[tuple[str, tuple[str, ...], str | None], int | None] = {}
+        """What follows a block -> rows that were tokenised both ways; None: with other tokens."""
         self.special = sorted(special | {t.content for t in added if t.special}, key=len)[::-1]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -110,10 +112,18 @@ class PromptTokenizer:
         last = frame.tail[frame.tail.rfind("\n") :] if "\n" in frame.tail else frame.tail
         stem, joint = self._continued(last, answers, ending)
         shared = tuple(tuple(ids[len(stem) :]) for ids in joint)
-        probes = sorted(range(len(blocks)), key=lambda i: len(blocks[i]))[-PROBES:]
-        whole = self._whole(frame, [blocks[i] for i in probes], answers, ending)
-        if whole == [Question(tuple(prompts[i]), shared) for i in probes]:
-            return [Question(tuple(prompt), shared) for prompt in prompts]
+        # Rows with demonstrations of their own have a frame each: what follows a block is proven
+        # once for all frames that end alike.
+        key = (frame.tail, tuple(answers), ending)
+        proven = self._proven.get(key, 0)
+        if proven is not None:
+            fast = [Question(tuple(prompt), shared) for prompt in prompts]
+            probes = sorted(range(len(blocks)), key=lambda i: -len(blocks[i]))[: PROBES - proven]
+            whole = self._whole(frame, [blocks[i] for i in probes], answers, ending)
+            if whole == [fast[i] for i in probes]:
+                self._proven[key] = proven + len(probes)
+                return fast
+            self._proven[key] = None
         return self._whole(frame, blocks, answers, ending)
 
     def premise(self, frame: Frame, words: Sequence[str], *, end: bool) -> Question:
