@@ -7,6 +7,7 @@ give the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from llmclf.config import ConfigError
 from llmclf.prompt.template import QUERY, Frame, Wording
 
+ANGLED = re.compile("<.+>")
 PROBES = 4
 """Rows that are tokenised both ways, of all that end alike."""
 
@@ -38,9 +40,11 @@ class PromptTokenizer:
         self.start = [] if chat else _start_token(tokenizer)
         special = {str(token) for token in tokenizer.all_special_tokens}
         added = tokenizer.added_tokens_decoder.values()
+        # Thoughts and calls of tools are marked by tokens in angles that are not called special.
+        marks = {t.content for t in added if t.special or ANGLED.fullmatch(t.content)}
         self._proven: dict[tuple[str, tuple[str, ...], str | None], int | None] = {}
         """What follows a block -> rows that were tokenised both ways; None: with other tokens."""
-        self.special = sorted(special | {t.content for t in added if t.special}, key=len)[::-1]
+        self.special = sorted(special | marks, key=len)[::-1]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each string, nothing added."""
@@ -56,10 +60,11 @@ class PromptTokenizer:
         return encoded["input_ids"]
 
     def harmless(self, text: str) -> str:
-        """The text without control tokens: a space inside takes each apart."""
+        """The text without control tokens: a space inside takes each apart, or for those of one
+        character its place."""
         for token in self.special:
             if token in text:
-                text = text.replace(token, f"{token[:1]} {token[1:]}")
+                text = text.replace(token, f"{token[0]} {token[1:]}" if token[1:] else " ")
         return text
 
     def frame(self, wording: Wording, demonstrations: Sequence[tuple[str, int]]) -> Frame:
