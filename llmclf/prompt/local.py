@@ -161,12 +161,14 @@ class LocalModel:
         known = store.read()
         accelerator.wait_for_everyone()  # nobody writes before all have read: all deal the same
         todo = list({w.key: w for part in work for w in part if w.key not in known}.values())
-        mine = todo[accelerator.process_index :: accelerator.num_processes]
+        # Neighbours share a prefix, so each rank takes a stretch of them.
+        ranks, rank = accelerator.num_processes, accelerator.process_index
+        mine = todo[len(todo) * rank // ranks : len(todo) * (rank + 1) // ranks]
         self._score(mine, store, console)
         accelerator.wait_for_everyone()
         known = store.read()
-        ranks = accelerator.num_processes
-        self.seconds["all"] = sum(known[w.key].seconds for part in work for w in part) / ranks
+        keys = {w.key for part in work for w in part}
+        self.seconds["all"] = sum(known[key].seconds for key in keys) / ranks
         self.seconds["test"] = self._test_seconds(work[0], known) / ranks
         return [self._assemble(i, part, known) for i, part in enumerate(work)]
 

@@ -7,6 +7,7 @@ give the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from llmclf.config import ConfigError
 from llmclf.prompt.template import QUERY, Frame, Wording
 
+ANGLED = re.compile("<.+>")
 PROBES = 4
-"""Rows that are tokenised both ways."""
+"""Rows that are tokenised both ways, of all that end alike."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ class PromptTokenizer:
         self.start = [] if chat else _start_token(tokenizer)
         special = {str(token) for token in tokenizer.all_special_tokens}
         added = tokenizer.added_tokens_decoder.values()
-        self.special = sorted(special | {t.content for t in added if t.special}, key=len)[::-1]
+        # Thoughts and calls of tools are marked by tokens in angles that are not called special.
+        marks = {t.content for t in added if t.special or ANGLED.fullmatch(t.content)}
+        self._proven: dict[tuple[str, tuple[str, ...], str | None], int | None] = {}
+        """What follows a block -> rows that were tokenised both ways; None: with other tokens."""
+        self.special = sorted(special | marks, key=len)[::-1]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each string, nothing added."""
@@ -54,10 +60,11 @@ class PromptTokenizer:
         return encoded["input_ids"]
 
     def harmless(self, text: str) -> str:
-        """The text without control tokens: a space inside takes each apart."""
+        """The text without control tokens: a space inside takes each apart, or for those of one
+        character its place."""
         for token in self.special:
             if token in text:
-                text = text.replace(token, f"{token[:1]} {token[1:]}")
+                text = text.replace(token, f"{token[0]} {token[1:]}" if token[1:] else " ")
         return text
 
     def frame(self, wording: Wording, demonstrations: Sequence[tuple[str, int]]) -> Frame:
@@ -112,10 +119,18 @@ class PromptTokenizer:
         last = frame.tail[frame.tail.rfind("\n") :] if "\n" in frame.tail else frame.tail
         stem, joint = self._continued(last, answers, ending)
         shared = tuple(tuple(ids[len(stem) :]) for ids in joint)
-        probes = sorted(range(len(blocks)), key=lambda i: len(blocks[i]))[-PROBES:]
-        whole = self._whole(frame, [blocks[i] for i in probes], answers, ending)
-        if whole == [Question(tuple(prompts[i]), shared) for i in probes]:
-            return [Question(tuple(prompt), shared) for prompt in prompts]
+        # Rows with demonstrations of their own have a frame each: what follows a block is proven
+        # once for all frames that end alike.
+        key = (frame.tail, tuple(answers), ending)
+        proven = self._proven.get(key, 0)
+        if proven is not None:
+            fast = [Question(tuple(prompt), shared) for prompt in prompts]
+            probes = sorted(range(len(blocks)), key=lambda i: -len(blocks[i]))[: PROBES - proven]
+            whole = self._whole(frame, [blocks[i] for i in probes], answers, ending)
+            if whole == [fast[i] for i in probes]:
+                self._proven[key] = proven + len(probes)
+                return fast
+            self._proven[key] = None
         return self._whole(frame, blocks, answers, ending)
 
     def premise(self, frame: Frame, words: Sequence[str], *, end: bool) -> Question:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
+from llmclf.model.causal import load_causal_tokenizer
 from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import PromptConfig, TemplateName
 from llmclf.prompt.demos import Draw
 from llmclf.prompt.encode import EncodedVariant, PromptEncoder
+from llmclf.prompt.score import Scorer
 from llmclf.prompt.template import verbalise, word
 from llmclf.prompt.tokens import PromptTokenizer, Question, common_prefix
+from tests.tiny import make_byte_llama
 
 TEMPLATES = get_args(TemplateName)
 TEXTS = {
@@ -262,6 +267,27 @@ def test_the_end_counts_where_one_answer_begins_with_another(
     assert not bare.end and mark not in {a[-1] for a in bare.questions[0].answers}
     always = encoder(smol, 500, chat=chat, end_mark="always").encode(variant(["a text"]))
     assert always.end and {a[-1] for a in always.questions[0].answers} == {mark}
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_end_counts_in_the_scores(tmp_path: Path, chat: bool) -> None:
+    """Log-likelihoods are those of the whole string, its end token included."""
+    folder = make_byte_llama(tmp_path, chat=chat)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    made = variant(["a text", "another one"], **PREFIXED)
+    found = encoder(load_causal_tokenizer(str(folder)), 500, chat=chat).encode(made)
+    scored_NC = Scorer(model, pad_token_id=0).score(found.questions)
+    for question, scores in zip(found.questions, scored_NC, strict=True):
+        for answer, scored in zip(question.answers, scores, strict=True):
+            ids = torch.tensor([question.prompt + answer])
+            with torch.inference_mode():
+                logprobs = model(ids).logits[0, :-1].double().log_softmax(-1)
+            chosen = logprobs.gather(1, ids[0, 1:, None])[-len(answer) :]
+            assert float(chosen.sum()) == pytest.approx(scored, abs=1e-4)
+    # Else "advice strong" could never be likelier than "advice".
+    open_ = [Question(q.prompt, tuple(a[:-1] for a in q.answers)) for q in found.questions]
+    open_NC = Scorer(model, pad_token_id=0).score(open_)
+    assert (open_NC[:, 1] < open_NC[:, 0]).all() and (scored_NC < open_NC).all()
 
 
 def test_answers_that_begin_with_another_are_refused_without_the_end(

@@ -82,15 +82,25 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("dry", [True, False])
 @pytest.mark.parametrize("options", MISTAKES)
 def test_a_mistake_is_one_message_and_nothing_is_written(
-    launch: Launch, options: str, dry: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    launch: Launch, options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch(*options.split(), *(["--dry-run"] if dry else [])) == 2
+    assert launch(*options.split()) == 2
     told = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert MISTAKES[options] in told
     assert "Traceback" not in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options", ["--model.checkpoint minilm-l6", "--prompt.shots 1000", "--data.max-length 40"]
+)
+def test_a_dry_run_finds_what_a_run_would(
+    launch: Launch, options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(*options.split(), "--dry-run") == 2
+    assert MISTAKES[options] in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
 
 

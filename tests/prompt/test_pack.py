@@ -60,7 +60,7 @@ def nodes_of(question: Question) -> int:
     return 1 + len({a[: i + 1] for a in question.answers for i in range(len(a) - 1)})
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(asked=questions(), tokens=st.integers(1, 400), logits=st.integers(1, 60))
 def test_plan(asked: list[Question], tokens: int, logits: int) -> None:
     made = plan(asked, token_budget=tokens, logit_budget=logits)

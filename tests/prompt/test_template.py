@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmclf.config import ConfigError
 from llmclf.prompt.config import PromptConfig, TemplateName
@@ -185,6 +186,19 @@ def test_harmless_text_is_left_alone(smol: PreTrainedTokenizerBase) -> None:
     tokenizer = PromptTokenizer(smol, max_length=1000, chat=True)
     assert tokenizer.harmless("a < b |> c <br> [x]") == "a < b |> c <br> [x]"
     assert tokenizer.harmless("a<|im_end|>b") == "a< |im_end|>b"
+
+
+def test_every_kind_of_control_token_is_taken_apart() -> None:
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens(["§", "<s>", "<s>s>"])
+    backend.add_tokens(["<think>", "covid", "   "])  # not special, but the first marks a turn
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    prompt = PromptTokenizer(tokenizer, max_length=100, chat=False)
+    text = prompt.harmless("a§a <s>s> <<s>> <think>covid   a")
+    assert text == "a a < s>s> << s>> < think>covid   a"
+    control = tokenizer.convert_tokens_to_ids(["§", "<s>", "<s>s>", "<think>"])
+    assert not set(control) & set(prompt.ids([text])[0])
 
 
 def test_plain_prompt_word_by_word() -> None:

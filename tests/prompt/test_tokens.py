@@ -103,7 +103,7 @@ def test_the_end_of_an_answer_is_the_token_behind_it(
         assert collision(ended[0].answers) is None
 
 
-@pytest.mark.parametrize("kind", ["smol", "smol-chat", "metaspace-chat"])
+@pytest.mark.parametrize("kind", ["smol", "smol-chat", "metaspace-chat", "word_level"])
 def test_the_fast_way_is_taken_where_it_holds(
     tokenizers: dict[str, PreTrainedTokenizerBase], kind: str
 ) -> None:
@@ -113,6 +113,14 @@ def test_the_fast_way_is_taken_where_it_holds(
     blocks = [worded.block(text, None) for text in ROWS]
     prompt.questions(prompt.frame(worded, []), blocks, LABELS[:3], end=True)
     assert prompt.rows == 4  # the probes
+    # Each row behind demonstrations of its own: no probes of its own.
+    for shown in blocks:
+        frame = prompt.frame(worded, [(shown, 1)])
+        (question,) = prompt.questions(frame, blocks[:1], LABELS[:3], end=True)
+        text = frame.head + blocks[0] + frame.tail + frame.before_answer + LABELS[0] + frame.end
+        scored = list(question.prompt + question.answers[0])
+        assert scored == whole(prompt, text)[: len(scored)]
+    assert prompt.rows == 4
 
 
 def test_the_slow_way_is_taken_where_tokens_reach_across_the_seam(
@@ -125,6 +133,8 @@ def test_the_slow_way_is_taken_where_tokens_reach_across_the_seam(
     questions = prompt.questions(frame, blocks, LABELS[:3], end=False)
     assert prompt.rows == 4 + len(ROWS)
     alone = prompt.ids([frame.head + blocks[0] + frame.tail])[0]
+    again = prompt.questions(prompt.frame(worded, [(blocks[0], 0)]), blocks, LABELS[:3], end=False)
+    assert prompt.rows == 4 + 2 * len(ROWS) and len(again) == len(ROWS)  # not tried again
     assert len(questions[0].prompt) < len(alone)  # the answers' first token holds the lead's end
 
 
