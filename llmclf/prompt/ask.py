@@ -10,7 +10,7 @@ import numpy as np
 from llmclf.data.corpus import Split, Splits
 from llmclf.prompt.calibrate import CONTENT_FREE
 from llmclf.prompt.config import PromptConfig, TemplateName
-from llmclf.prompt.demos import Draw, Embed, choose_nearest, choose_shared, draws, folded
+from llmclf.prompt.demos import Draw, Embed, choose_nearest, choose_shared, draws, folded, stream
 from llmclf.prompt.injection import ATTACKS, Attacked, attack
 from llmclf.prompt.template import Answers, Wording, word
 
@@ -88,7 +88,7 @@ def reference_rows(config: PromptConfig, splits: Splits, seed: int) -> Split:
     """The rows whose mean is what the model prefers: validation rows, or else test rows; their
     labels are not used."""
     source = splits.validation if len(splits.validation) else splits.test
-    rng = np.random.default_rng([seed, 0])
+    rng = stream("reference", seed)
     return source.take(np.sort(rng.permutation(len(source))[: config.calibration_rows]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,14 @@ class Draw:
 
     seed: int
     order: int
+
+
+def stream(
+    purpose: Literal["draw", "order", "reference", "attack"], seed: int, *numbers: int
+) -> np.random.Generator:
+    """Random numbers of one purpose, which do not move when another one draws more."""
+    tags = {"draw": 1, "order": 2, "reference": 3, "attack": 4}
+    return np.random.default_rng([seed, tags[purpose], *numbers])
 
 
 def draws(config: PromptConfig) -> list[Draw]:
@@ -79,8 +87,8 @@ def choose_shared(
     ``excluded``: folded texts (:func:`folded`) that may not be shown: those in question.
     """
     # The order has a stream of its own, so that another order is another order of the same rows.
-    rng = np.random.default_rng([seed, draw.seed])
-    order_rng = np.random.default_rng([seed, draw.seed, draw.order])
+    rng = stream("draw", seed, draw.seed)
+    order_rng = stream("order", seed, draw.seed, draw.order)
     targets = splits.train.targets
     texts = folded(splits.train)
     shuffled = [row for row in rng.permutation(len(texts)).tolist() if texts[row] not in excluded]
@@ -189,7 +197,7 @@ def _ordered(
     if order == "by_label":
         rank = np.argsort(targets[found_NK], axis=1, kind="stable")
         return np.take_along_axis(found_NK, rank, axis=1)
-    rng = np.random.default_rng([seed, draw.seed, draw.order])
+    rng = stream("order", seed, draw.seed, draw.order)
     return rng.permuted(found_NK, axis=1)
 
 

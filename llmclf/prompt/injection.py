@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from llmclf.data.corpus import Split, Splits
+from llmclf.prompt.demos import stream
 
 ATTACKS = {
     "none": "{text} Thank you for reading this far.",
@@ -39,7 +40,7 @@ class Attacked:
 
 def attack(splits: Splits, count: int, seed: int) -> dict[str, Attacked]:
     """The same ``count`` test rows under every attack."""
-    rng = np.random.default_rng([seed, 1])
+    rng = stream("attack", seed)
     rows = np.sort(rng.permutation(len(splits.test))[:count])
     chosen, num_labels = splits.test.take(rows), len(splits.labels)
     wanted = (chosen.targets + rng.integers(1, num_labels, len(rows))) % num_labels

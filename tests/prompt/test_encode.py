@@ -136,7 +136,7 @@ def test_a_long_text_is_shortened_and_nothing_else(
     assert found.shortened.demonstrations == 0
 
 
-SHORTEST = 75
+SHORTEST = 90
 """Fewer tokens cannot hold the longest of the prompts below beside eight tokens of text."""
 
 
