@@ -77,12 +77,12 @@ class Budget:
         self._reserved = self._reserved - self.price(bounds) if self._under_way else 0.0
         self._changed.set()
 
-    def count(self, tokens: list[int] | None, bounds: Bounds = (0, 0)) -> None:
-        """Add what a response says it took."""
+    def count(self, tokens: list[int] | None, bounds: Bounds) -> None:
+        """Add what a response says it took, or what that is at most if it does not say."""
         usage = self._usage
         if tokens is None:
             usage.input_tokens = usage.output_tokens = usage.price = None
-            self.count_unknown(bounds)
+            self.count_lost(bounds)
             return
         if usage.input_tokens is not None and usage.output_tokens is not None:
             usage.input_tokens += tokens[0]
@@ -91,6 +91,6 @@ class Budget:
             usage.price += self.price(tokens)
         self._spent += self.price(tokens)
 
-    def count_unknown(self, bounds: Bounds) -> None:
-        """Add the most that an attempt can have cost."""
+    def count_lost(self, bounds: Bounds) -> None:
+        """Add the most that a response can have cost which did not come."""
         self._spent += self.price(bounds)

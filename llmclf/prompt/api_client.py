@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from llmclf.config import ConfigError, plain
 from llmclf.prompt.api_budget import ApiUsage, Budget, StoppedError
 from llmclf.prompt.api_cache import ResponseCache
-from llmclf.prompt.api_request import Bounds, JunkError, Request, digest, token_bounds
+from llmclf.prompt.api_request import JunkError, Request, digest, token_bounds
 from llmclf.prompt.config import ApiConfig
 
 FIRST_WAIT = 0.5
@@ -108,7 +108,7 @@ class Client:
             name = self.digest(request)
             if name in answers or name in missing:
                 continue
-            found = self._cached(name)
+            found = self._cached(name, request)
             if found is None:
                 missing[name] = request
                 continue
@@ -128,50 +128,56 @@ class Client:
         """What is kept of one response. Not ``patient``: a server error raises RefusedError at the
         third time, since some servers answer so to what they do not offer."""
         name = self.digest(request)
-        found = self._cached(name)
+        found = self._cached(name, request)
         return found[0] if found else await self._send(name, request, patient)
 
     def digest(self, request: Request) -> str:
         """Key of a request in the cache."""
         return digest(request, self.base_url, self._model)
 
-    def _cached(self, name: str) -> tuple[Any] | None:
+    def _cached(self, name: str, request: Request) -> tuple[Any] | None:
         found = self._cache.get(name)
         if found is None:
             return None
         if name not in self._counted:
+            self._counted.add(name)
             self.usage.cached += 1
-            self._count(name, found["usage"])
+            self._budget.count(found["usage"], token_bounds(request.body(self._model)))
         return (found["kept"],)
-
-    def _count(self, name: str, tokens: list[int] | None, bounds: Bounds = (0, 0)) -> None:
-        self._counted.add(name)
-        self._budget.count(tokens, bounds)
 
     async def _send(self, name: str, request: Request, patient: bool = True) -> Any:
         body = request.body(self._model)
+        for attempt in range(self._config.retries + 1):
+            try:
+                kept, tokens = await self._within_budget(request, body)
+                break
+            except _RetryError as error:
+                failed = error
+            if failed.status >= 500 and attempt == IMPATIENT_RETRIES and not patient:
+                raise RefusedError(str(failed), failed.status)
+            if attempt == self._config.retries:
+                raise StoppedError(self._gave_up(failed, attempt))
+            await self._pause(failed, attempt)
+            self.usage.retries += 1
+        self._cache.put(name, {"kept": kept, "usage": tokens})
+        self._counted.add(name)
+        return kept
+
+    async def _within_budget(
+        self, request: Request, body: dict[str, Any]
+    ) -> tuple[Any, list[int] | None]:
+        """What is kept of a response, and the tokens it took."""
         bounds = token_bounds(body)
         await self._budget.reserve(bounds)
         try:
-            for attempt in range(self._config.retries + 1):
-                try:
-                    payload = await self._attempt(request.path, body)
-                    kept = _read(request, payload)
-                    break
-                except _RetryError as error:
-                    failed = error
-                if failed.billed:
-                    self._budget.count_unknown(bounds)
-                if failed.status >= 500 and attempt == IMPATIENT_RETRIES and not patient:
-                    raise RefusedError(str(failed), failed.status)
-                if attempt == self._config.retries:
-                    raise StoppedError(self._gave_up(failed, attempt))
-                await self._pause(failed, attempt)
-                self.usage.retries += 1
-            tokens = _tokens(payload)
-            self._cache.put(name, {"kept": kept, "usage": tokens})
-            self._count(name, tokens, bounds)
-            return kept
+            payload = await self._attempt(request.path, body)
+            kept, tokens = _read(request, payload), _tokens(payload)
+            self._budget.count(tokens, bounds)
+            return kept, tokens
+        except _RetryError as error:
+            if error.billed:
+                self._budget.count_lost(bounds)
+            raise
         finally:
             self._budget.release(bounds)
 
@@ -190,7 +196,7 @@ class Client:
             raise _RetryError(f"did not answer within {seconds}", billed=True) from None
         except errors.APIConnectionError as error:
             reason = self._fit(str(error.__cause__ or error))
-            # RefusedError connections reached no one; one that broke off may have been worked on.
+            # Refused connections reached no one; one that broke off may have been worked on.
             billed = "ConnectError" not in type(error.__cause__).__name__
             raise _RetryError(f"cannot be reached ({reason})", billed=billed) from None
         except errors.APIStatusError as error:
