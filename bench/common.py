@@ -25,6 +25,7 @@ from llmclf.environment import describe
 from llmclf.evaluate.cost import PeakMemory
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SHARED = RESULTS.parents[2] / "shared" / "data" / "health_advice.csv"
 SCHEMA = 1
 
 
@@ -45,6 +46,12 @@ class Turns:
 
     def __init__(self, connection: Connection, memory: PeakMemory) -> None:
         self.connection, self.memory = connection, memory
+
+    def forget_peak(self) -> None:
+        """Count the memory's peak from here on: loading weights can take more than working."""
+        self.memory.peak_bytes = psutil.Process().memory_info().rss
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
 
     def begin(self) -> None:
         self.connection.send(psutil.Process().memory_info().rss)
