@@ -38,21 +38,8 @@ import torch
 import tyro
 from common import Side, Timed, spread, take_turns, write_result
 from prompt_flops import Shapes, shapes_of
-from prompt_sides import (
-    GROWTH,
-    CaseName,
-    Ours,
-    Peer,
-    Precision,
-    Settings,
-    Task,
-    load,
-    make_task,
-    matmul,
-    ours,
-    peer,
-    require_peer,
-)
+from prompt_sides import Ours, Peer, load, matmul, ours, peer, require_peer
+from prompt_tasks import GROWTH, CaseName, Precision, Settings, Task, make_task
 from rich.console import Console
 from rich.table import Table
 
