@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -140,6 +140,16 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
         "max": max(values),
         "per_repeat": list(values),
     }
+
+
+def public(settings: Any) -> dict[str, Any]:
+    """The settings without folders of this machine."""
+    named = asdict(settings)
+    del named["output"]
+    for key in ("source", "checkpoint"):
+        path = Path(named[key])
+        named[key] = path.name if path.exists() else named[key]
+    return named
 
 
 def write_result(path: Path, result: Mapping[str, Any], *, load_average: float) -> None:

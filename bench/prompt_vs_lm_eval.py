@@ -30,13 +30,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import tyro
-from common import Side, Timed, spread, take_turns, write_result
+from common import Side, Timed, public, spread, take_turns, write_result
 from prompt_flops import Shapes, shapes_of
 from prompt_sides import Ours, Peer, load, matmul, ours, peer, require_peer
 from prompt_tasks import GROWTH, CaseName, Precision, Settings, Task, make_task
@@ -82,6 +81,16 @@ def load_rows(settings: Settings) -> Splits:
 
 def precision_of(name: CaseName) -> Precision:
     return "bf16" if name.startswith("bf16") else "fp32"
+
+
+def kind_of(name: CaseName) -> CaseName:
+    """The case in fp32 with the same prompts, or nearly: what the gate compares."""
+    kinds: dict[CaseName, CaseName] = {
+        "bf16-words": "fp32-words",
+        "bf16-letters": "fp32-letters",
+        "growth": "fp32-words",
+    }
+    return kinds.get(name, name)
 
 
 def task_of(name: CaseName, splits: Splits, settings: Settings) -> Task:
@@ -230,16 +239,6 @@ def details(results: dict[str, Any]) -> Table:
     return table
 
 
-def public(settings: Settings) -> dict[str, Any]:
-    """The settings without folders of this machine."""
-    named = asdict(settings)
-    del named["output"]
-    for key in ("source", "checkpoint"):
-        path = Path(named[key])
-        named[key] = path.name if path.exists() else named[key]
-    return named
-
-
 def chosen(settings: Settings) -> tuple[CaseName, ...]:
     if settings.cases:
         return settings.cases
@@ -254,8 +253,9 @@ def main() -> None:
         quieten()
         torch.set_num_threads(settings.threads)
         splits, names = load_rows(settings), chosen(settings)
-        kinds = {name.replace("bf16", "fp32"): name for name in names if name != "growth"}
-        tasks = {kind: task_of(name, splits, settings) for kind, name in kinds.items()}
+        tasks = {
+            kind: task_of(kind, splits, settings) for kind in dict.fromkeys(map(kind_of, names))
+        }
         differences, shapes = gate(tasks, settings)
         for name, case in differences.items():
             console.print(f"gate: {name} {case}", highlight=False, soft_wrap=True)
