@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -77,17 +76,13 @@ def ours(task: Task, precision: Precision, settings: Settings, turns: Turns) -> 
     for _ in range(settings.repeats):
         logprobs_NC = side.score(task)
         turns.next()
-    questions, scorer = list(dict.fromkeys(side.questions(task))), side.scorer()
-    plan = scorer.plan(questions)
-    started = time.perf_counter()
-    refused = scorer.check(questions)
+    questions = list(dict.fromkeys(side.questions(task)))
+    plan = side.scorer().plan(questions)
     return {
         "queries": len(task.strings),
         "tokens_per_query": plan.tokens(questions) / len(task.strings),
         "padding_per_query": padding(plan, questions) / len(task.strings),
         "flops_per_query": plan_flops(shapes_of(side.model), plan, questions) / len(task.strings),
-        "check_seconds": time.perf_counter() - started,
-        "refused": refused,
         "logprobs": dict(zip(task.rows, logprobs_NC.tolist(), strict=True)),
     }
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -119,16 +120,25 @@ def gate(tasks: dict[str, Task], settings: Settings) -> tuple[dict[str, Any], Sh
     found: dict[str, Any] = {}
     for name, whole in tasks.items():
         task = whole.take(whole.spaced(settings.gate_queries))
-        same_tokens = mine.questions(task) == theirs.questions(task)
-        found[name] = {"rows": len(task.strings), "same_tokens": same_tokens}
-        found[name] |= compare(mine.score(task), theirs.score(task))
+        questions = mine.questions(task)
+        found[name] = {
+            "rows": len(questions),
+            "same_tokens": questions == theirs.questions(task),
+            **compare(mine.score(task), theirs.score(task)),
+        }
+        started = time.perf_counter()
+        found[name]["refused"] = mine.scorer().check(questions)
+        found[name]["check_seconds"] = time.perf_counter() - started
     return found, shapes_of(model)
 
 
 def passes(found: dict[str, Any], tolerance: float) -> bool:
-    """Whether both sides computed the same everywhere."""
+    """Whether both sides computed the same everywhere, ours with shared prefixes."""
     return all(
-        case["same_tokens"] and case["same_argmax"] == 1 and case["difference"] <= tolerance
+        case["same_tokens"]
+        and not case["refused"]
+        and case["same_argmax"] == 1
+        and case["difference"] <= tolerance
         for case in found.values()
     )
 
