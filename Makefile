@@ -68,7 +68,9 @@ format: install
 	$(BIN)/ruff check --fix .
 
 bench: install
-	@for script in bench/*_vs_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@failed=; for script in bench/*_vs_*.py; do echo "== $$script"; \
+	  $(BIN)/python "$$script" || failed="$$failed $$script"; done; \
+	  test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 # docs/memory.md by the planner, docs/compatibility.md from the results of make test-all.
 docs: install

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +25,7 @@ from llmclf.environment import describe
 from llmclf.evaluate.cost import PeakMemory
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SHARED = RESULTS.parents[2] / "shared" / "data" / "health_advice.csv"
 SCHEMA = 1
 
 
@@ -45,6 +46,12 @@ class Turns:
 
     def __init__(self, connection: Connection, memory: PeakMemory) -> None:
         self.connection, self.memory = connection, memory
+
+    def forget_peak(self) -> None:
+        """Count the memory's peak from here on: loading weights can take more than working."""
+        self.memory.peak_bytes = psutil.Process().memory_info().rss
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
 
     def begin(self) -> None:
         self.connection.send(psutil.Process().memory_info().rss)
@@ -133,6 +140,16 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
         "max": max(values),
         "per_repeat": list(values),
     }
+
+
+def public(settings: Any) -> dict[str, Any]:
+    """The settings without folders of this machine."""
+    named = asdict(settings)
+    del named["output"]
+    for key in ("source", "checkpoint"):
+        path = Path(named[key])
+        named[key] = path.name if path.exists() else named[key]
+    return named
 
 
 def write_result(path: Path, result: Mapping[str, Any], *, load_average: float) -> None:

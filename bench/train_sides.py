@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from common import RESULTS, Turns
+from common import RESULTS, SHARED, Turns
 from rich.console import Console
 from torch import nn
 from torch.utils.data import Dataset
@@ -41,7 +41,6 @@ from llmclf.train.fine_tune import FineTune, prepare
 from llmclf.train.loop import train
 from llmclf.train.predict import to_predictions
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "health_advice.csv"
 NEVER = 10**9
 Batching = Literal["max_length", "dynamic", "group_by_length"]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from common import Side, Timed, spread, take_turns, write_result
+from common import Side, Timed, public, spread, take_turns, write_result
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -172,16 +172,6 @@ def show(console: Console, sides: dict[str, Any], ratio: dict[str, Any]) -> None
             f"{side['validation']['macro_f1']:.3f}",
         )
     console.print(table)
-
-
-def public(settings: Settings) -> dict[str, Any]:
-    """The settings without folders of this machine."""
-    named = asdict(settings)
-    del named["output"]
-    for key in ("source", "checkpoint"):
-        path = Path(named[key])
-        named[key] = path.name if path.exists() else named[key]
-    return named
 
 
 def main() -> None:
