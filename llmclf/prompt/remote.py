@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from llmclf.data.corpus import Split
-from llmclf.prompt.api import ApiModel, ApiPrompt
+from llmclf.prompt.api.model import ApiModel, ApiPrompt
 from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import ApiConfig
 from llmclf.prompt.outcome import VariantScores

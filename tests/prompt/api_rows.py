@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from llmclf.config import exit_on_user_error
-from llmclf.prompt.api import ApiModel, ApiPrompt
+from llmclf.prompt.api.model import ApiModel, ApiPrompt
 from llmclf.prompt.config import ApiConfig
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmclf.model.causal import load_causal_tokenizer
-from llmclf.prompt import api_client
+from llmclf.prompt.api import client as api_client
 from llmclf.prompt.config import PromptConfig, TemplateName
 from llmclf.prompt.template import Wording, verbalise, word
 from tests.prompt.completions_server import CompletionsServer

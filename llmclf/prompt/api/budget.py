@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmclf.prompt.api_request import Bounds
+from llmclf.prompt.api.request import Bounds
 from llmclf.prompt.config import ApiConfig
 
 

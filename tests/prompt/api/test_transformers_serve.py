@@ -9,7 +9,7 @@ import pytest
 
 from llmclf.config import ConfigError
 from llmclf.embedded import checkpoint_dir
-from llmclf.prompt.api import ApiModel, ApiPrompt
+from llmclf.prompt.api.model import ApiModel, ApiPrompt
 from llmclf.prompt.config import ApiConfig
 from tests.prompt.real_servers import transformers_serve
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from llmclf.prompt.api_answer import parse_answer
+from llmclf.prompt.api.answer import parse_answer
 
 Constraint = Literal["json_schema", "json_object"]
 Bounds = tuple[int, int]

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmclf.config import ConfigError, plain
-from llmclf.prompt.api_budget import ApiUsage, Budget, StoppedError
-from llmclf.prompt.api_cache import ResponseCache
-from llmclf.prompt.api_request import JunkError, Request, digest, token_bounds
+from llmclf.prompt.api.budget import ApiUsage, Budget, StoppedError
+from llmclf.prompt.api.cache import ResponseCache
+from llmclf.prompt.api.request import JunkError, Request, digest, token_bounds
 from llmclf.prompt.config import ApiConfig
 
 FIRST_WAIT = 0.5

@@ -21,7 +21,7 @@ import torch
 from llmclf.config import ConfigError
 from llmclf.data.opinions import read_opinions
 from llmclf.embedded import checkpoint_dir, opinions_archive
-from llmclf.prompt.api import ApiModel, ApiPrompt
+from llmclf.prompt.api.model import ApiModel, ApiPrompt
 from llmclf.prompt.config import ApiConfig
 from tests.prompt.full_gguf import write_full
 from tests.prompt.real_servers import llama_cpp

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from llmclf.config import ConfigError
-from llmclf.prompt import api_client
-from llmclf.prompt.api import ApiModel, ApiScores
+from llmclf.prompt.api import client as api_client
+from llmclf.prompt.api.model import ApiModel, ApiScores
 from llmclf.prompt.config import ApiConfig
 from tests.processes import REPOSITORY, free_port
 from tests.prompt.api_rows import rows
@@ -427,5 +427,5 @@ def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_openai_is_imported_only_when_used() -> None:
-    code = "import llmclf.prompt.api, sys; assert not {'openai', 'torch'} & set(sys.modules)"
+    code = "import llmclf.prompt.api.model, sys; assert not {'openai', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)

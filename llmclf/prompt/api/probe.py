@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from llmclf.prompt.api_client import Client, RefusedError
-from llmclf.prompt.api_request import (
+from llmclf.prompt.api.client import Client, RefusedError
+from llmclf.prompt.api.request import (
     ApiPrompt,
     ChatRequest,
     Constraint,

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from llmclf.config import ConfigError
-from llmclf.prompt.api_budget import ApiUsage, StoppedError
-from llmclf.prompt.api_client import Client, RefusedError
-from llmclf.prompt.api_probe import Way
-from llmclf.prompt.api_request import ApiPrompt, JunkError, NotOfferedError
-from llmclf.prompt.api_score import ApiScores, choose_way, score
+from llmclf.prompt.api.budget import ApiUsage, StoppedError
+from llmclf.prompt.api.client import Client, RefusedError
+from llmclf.prompt.api.probe import Way
+from llmclf.prompt.api.request import ApiPrompt, JunkError, NotOfferedError
+from llmclf.prompt.api.score import ApiScores, choose_way, score
 from llmclf.prompt.config import ApiConfig
 
 __all__ = ["ApiModel", "ApiPrompt", "ApiScores", "ApiUsage"]

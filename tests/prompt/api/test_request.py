@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmclf.prompt.api_request import (
+from llmclf.prompt.api.request import (
     ChatRequest,
     EchoRequest,
     JunkError,

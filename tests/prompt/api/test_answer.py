@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmclf.prompt.api_answer import parse_answer
+from llmclf.prompt.api.answer import parse_answer
 
 MOODS = ("positive", "negative", "neutral")
 ADVICE = ("no advice", "weak advice", "advice")

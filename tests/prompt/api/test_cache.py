@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmclf.config import ConfigError
-from llmclf.prompt.api_cache import ResponseCache
+from llmclf.prompt.api.cache import ResponseCache
 
 
 def filled(path: Path, count: int = 500) -> bytes:

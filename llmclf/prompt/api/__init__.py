@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible server: requests, cache, budget, and how answers are read."""
