@@ -1,3 +1,3 @@
 """Tiny checkpoints and corpora for the loop."""
 
-from tests.tiny import bert, corpus, llama, splits  # noqa: F401
+from tests.tiny import bert, byte_llama, corpus, llama, splits  # noqa: F401

@@ -73,3 +73,34 @@ def test_an_environment_that_would_not_be_what_it_says(
     assert ranks.wait() == 2
     assert [process.exitcode for process in ranks.processes] == [2, 2]
     assert_refused(ranks.text(), message, folder=tmp_path / "run")
+
+
+PROMPTING = {
+    "a strategy that divides": (
+        {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
+        (),
+        "strategy zero2: prompting trains nothing, so there is nothing to divide but rows",
+    ),
+    "two that ask one server": (
+        {},
+        ("--api.base-url", "http://127.0.0.1:9/v1"),
+        "api.base_url with 2 processes: one is enough to ask a server",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROMPTING)
+def test_prompting_in_a_launch_for_something_else(
+    case: str, byte_llama: Path, corpus: Path, tmp_path: Path
+) -> None:
+    environment, more, message = PROMPTING[case]
+    ranks = start(
+        tmp_path / "log",
+        "recipes/few_shot.py",
+        *("--model.checkpoint", str(byte_llama), "--data.source", str(corpus)),
+        *("--output-dir", str(tmp_path / "run"), *more),
+        ranks=2,
+        environment=environment,
+    )
+    assert ranks.wait() == 2
+    assert_refused(ranks.text(), message, folder=tmp_path / "run")
