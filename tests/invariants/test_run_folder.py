@@ -37,7 +37,7 @@ SCORES = {
 COST = {
     "train_seconds", "predict_seconds", "predict_examples_per_second", "peak_memory_bytes",
     "total_parameters", "trainable_parameters", "train_tokens", "train_tokens_per_second", "flops",
-    "mfu", "devices", "device_hours",
+    "mfu", "devices", "device_hours", "input_tokens", "output_tokens", "price"
 }  # fmt: skip
 IN_FORCE = {
     "world_size", "strategy", "precision", "micro_batch_size", "accumulation", "global_batch_size",
