@@ -55,7 +55,7 @@ class PromptConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of weights and arithmetic; auto takes bf16 where the device computes it, else fp32."""
     token_budget: int | None = None
-    """Tokens of one forward pass, at most, unless one prompt is longer; None: 768 on a CPU and
+    """Tokens of one forward pass, at most, unless one prompt is longer; None: 512 on a CPU and
     8,192 on a GPU. It bounds memory and does not change results."""
     injection_rows: int = 0
     """Test rows that are scored again with an instruction hidden in their text, to measure how

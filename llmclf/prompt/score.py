@@ -20,7 +20,7 @@ from llmclf.prompt.tokens import Question
 
 LOGITS = 1 << 26
 """Numbers in the logits of a batch at most, unless one question needs more: 256 MB in fp32."""
-TOKENS = {"cpu": 768}
+TOKENS = {"cpu": 512}
 TOKENS_ELSEWHERE = 8192
 """Tokens of a batch: enough to keep the processor busy, few enough to stay in a CPU's cache."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.5, "quantised": 2.0}
