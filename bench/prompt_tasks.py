@@ -145,18 +145,13 @@ def worded(task: Task, tokenizer: PromptTokenizer) -> Iterator[tuple[tuple[str, 
     """For each query, what is tokenised as a whole: prompt and answer of every label."""
     train, wording = task.train, task.variant.wording
 
-    def block(text: str, pair: str | None) -> str:
-        second = None if pair is None else tokenizer.harmless(pair)
-        return wording.block(tokenizer.harmless(text), second)
-
     for ask in task.variant.parts["test"]:
-        pairs = [None if train.pairs is None else train.pairs[row] for row in ask.shown]
         shown = [
-            (block(train.texts[row], pair), int(train.targets[row]))
-            for row, pair in zip(ask.shown, pairs, strict=True)
+            (wording.block(*train.text_and_pair(row), tokenizer.harmless), int(train.targets[row]))
+            for row in ask.shown
         ]
         frame = tokenizer.frame(wording, shown)
-        prompt = frame.head + block(ask.text, ask.pair) + frame.tail
+        prompt = frame.head + wording.block(ask.text, ask.pair, tokenizer.harmless) + frame.tail
         yield tuple((prompt, frame.before_answer + word) for word in wording.answers.words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,10 @@ CHATML = (
 """A chat template with a control token at either end of a turn."""
 
 
-def make_byte_llama(folder: Path, *, positions: int = 2048, chat: bool = False) -> Path:
-    """A random Llama that reads any text: byte-level BPE, trained on the words above."""
+def make_byte_llama(
+    folder: Path, *, positions: int = 2048, chat: bool = False, texts: Sequence[str] = ()
+) -> Path:
+    """A random Llama that reads any text: byte-level BPE, trained on words above and ``texts``."""
     special = ["<|end|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -127,7 +130,7 @@ def make_byte_llama(folder: Path, *, positions: int = 2048, chat: bool = False) 
         show_progress=False,
     )
     sentence = "Label each text with one of: Text: Decide which label fits the text best: Answer:"
-    tokenizer.train_from_iterator([sentence, " " + " ".join(WORDS)] * 4, trainer)
+    tokenizer.train_from_iterator([sentence, " " + " ".join(WORDS), *texts] * 4, trainer)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|end|>",

@@ -39,6 +39,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def text_and_pair(self, index: int) -> tuple[str, str | None]:
+        """The text of one row and its second text, None where rows have one text."""
+        return self.texts[index], None if self.pairs is None else self.pairs[index]
+
     def take(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The rows at ``indices``, in that order."""
         indices = np.asarray(indices, dtype=np.int64)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from llmclf.data.corpus import Split, Splits
 from llmclf.prompt.calibrate import CONTENT_FREE
 from llmclf.prompt.config import PromptConfig, TemplateName
-from llmclf.prompt.demos import Draw, Embed, choose_nearest, choose_shared, draws, folded, stream
-from llmclf.prompt.injection import ATTACKS, Attacked, attack
+from llmclf.prompt.demos import Draw, Embed, Nearest, choose_shared, draws, folded, stream
+from llmclf.prompt.injection import Attacked, attack
 from llmclf.prompt.template import Answers, Wording, word
 
 
@@ -52,35 +53,47 @@ def variants(
     embed: Embed | None,
 ) -> list[Variant]:
     """Templates x demonstration seeds x orders; the first is the run's result."""
-    asked = [splits.test] + ([splits.validation] if len(splits.validation) else [])
-    excluded = {text for split in asked for text in folded(split)}
-    reference = reference_rows(config, splits, seed)
+    queries = {"test": splits.test}
+    if len(splits.validation):
+        queries["validation"] = splits.validation
+    excluded = {text for split in queries.values() for text in folded(split)}
+    queries["reference"] = reference_rows(config, splits, seed)
+    queries["content_free"] = _without_content(splits.test)
+    attacked = attack(splits, config.injection_rows, seed) if config.injection_rows else {}
+    nearest = config.shots and config.demonstrations == "nearest"
+    similar = Nearest(config, splits, embed) if nearest else None
+
+    def demonstrations(draw: Draw) -> dict[str, list[tuple[int, ...]]]:
+        """For each part the training rows that each of its rows is shown."""
+        if similar:
+            chosen = {name: similar(split, draw, seed) for name, split in queries.items()}
+            return {name: list(map(tuple, rows_NK.tolist())) for name, rows_NK in chosen.items()}
+        rows: tuple[int, ...] = ()
+        if config.shots:
+            rows = tuple(choose_shared(config, splits, excluded, draw, seed).tolist())
+        return {name: [rows] * len(split) for name, split in queries.items()}
+
+    shown = {draw: demonstrations(draw) for draw in draws(config)}
     found: list[Variant] = []
-    for template in config.templates:
-        for draw in draws(config):
-            choose = _Chooser(config, splits, excluded, draw, seed, embed)
-            parts = {"test": choose(splits.test)}
-            attacked: dict[str, Attacked] = {}
-            first = not found
-            if first and len(splits.validation):
-                parts["validation"] = choose(splits.validation)
-            parts["reference"] = choose(reference)
-            parts["content_free"] = choose(_without_content(splits.test))
-            if first and config.injection_rows:
-                attacked = attack(splits, config.injection_rows, seed)
-                rows = next(iter(attacked.values())).rows
-                shown = [parts["test"][row].shown for row in rows]
-                for name in ATTACKS:
-                    parts[name] = _asks(attacked[name].split, shown)
-            found.append(
-                Variant(
-                    template=template,
-                    draw=draw,
-                    wording=word(template, config, answers),
-                    parts=parts,
-                    attacked=attacked,
-                )
+    for template, draw in product(config.templates, shown):
+        first, by_part = not found, shown[draw]
+        parts = {
+            name: _asks(split, by_part[name])
+            for name, split in queries.items()
+            if first or name != "validation"
+        }
+        if first:
+            for name, one in attacked.items():
+                parts[name] = _asks(one.split, [by_part["test"][row] for row in one.rows])
+        found.append(
+            Variant(
+                template=template,
+                draw=draw,
+                wording=word(template, config, answers),
+                parts=parts,
+                attacked=attacked if first else {},
             )
+        )
     return found
 
 
@@ -99,28 +112,5 @@ def _without_content(like: Split) -> Split:
     return Split(ids=ids, texts=list(CONTENT_FREE), pairs=pairs, targets=targets, groups=None)
 
 
-@dataclass(frozen=True)
-class _Chooser:
-    """Gives each row its demonstrations."""
-
-    config: PromptConfig
-    splits: Splits
-    excluded: set[str]
-    draw: Draw
-    seed: int
-    embed: Embed | None
-
-    def __call__(self, split: Split) -> list[Ask]:
-        config = self.config
-        if not config.shots:
-            return _asks(split, [()] * len(split))
-        if config.demonstrations == "nearest":
-            rows_NK = choose_nearest(config, self.splits, split, self.draw, self.seed, self.embed)
-            return _asks(split, [tuple(rows) for rows in rows_NK.tolist()])
-        rows = choose_shared(config, self.splits, self.excluded, self.draw, self.seed)
-        return _asks(split, [tuple(rows.tolist())] * len(split))
-
-
 def _asks(split: Split, shown: Sequence[tuple[int, ...]]) -> list[Ask]:
-    pairs = [None] * len(split) if split.pairs is None else split.pairs
-    return [Ask(*row) for row in zip(shown, split.texts, pairs, strict=True)]
+    return [Ask(rows, *split.text_and_pair(i)) for i, rows in enumerate(shown)]

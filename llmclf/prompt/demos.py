@@ -135,51 +135,55 @@ def _balanced(
     return chosen
 
 
-def choose_nearest(
-    config: PromptConfig,
-    splits: Splits,
-    queries: Split,
-    draw: Draw,
-    seed: int,
-    embed: Embed | None = None,
-) -> np.ndarray:
-    """For each row in question the most similar training rows, int64 (N, K), in order.
+class Nearest:
+    """The training rows that are most similar to others, by the cosine of TF-IDF vectors or of what
+    ``embed`` gives. Their vectors are made once, and those of each split that is asked for."""
 
-    By the cosine of TF-IDF vectors or of what ``embed`` gives. Rows that repeat the one in question
-    are passed over, and of rows that repeat each other the first one counts.
-    """
-    train = splits.train
-    train_texts, query_texts = folded(train), folded(queries)
-    distinct = np.array(_first_of_each(list(range(len(train))), train_texts), np.int64)
-    shown, asked = documents(train), documents(queries)
-    shown = [shown[row] for row in distinct]
-    if embed is None:
-        shown_MD, asked_ND = _tfidf(shown, asked)
-    else:
-        shown_MD, asked_ND = embed(shown), embed(asked)
-    wanted = config.shots + 1  # the row in question itself may be among them, once
-    found = np.zeros((len(queries), config.shots), np.int64)
-    for start in range(0, len(queries), CHUNK):
-        similar = asked_ND[start : start + CHUNK] @ shown_MD.T
-        similar_NM = np.asarray(similar.toarray() if hasattr(similar, "toarray") else similar)
-        order_NM = np.argsort(-similar_NM, axis=1, kind="stable")[:, :wanted]
-        for i, order in enumerate(order_NM):
-            own = query_texts[start + i]
-            rows = [row for row in distinct[order].tolist() if train_texts[row] != own]
-            if len(rows) < config.shots:
-                raise ConfigError(
-                    f"prompt.shots={config.shots}: only {len(rows)} different training rows may "
-                    "be shown. Set fewer --prompt.shots."
-                )
-            found[start + i] = rows[: config.shots]
-    return _ordered(found, config, train.targets, draw, seed)
+    def __init__(self, config: PromptConfig, splits: Splits, embed: Embed | None = None) -> None:
+        train = splits.train
+        self.config, self.targets, self.texts = config, train.targets, folded(train)
+        self.distinct = np.array(_first_of_each(list(range(len(train))), self.texts), np.int64)
+        shown = documents(train.take(self.distinct))
+        self.vectors: Callable[[list[str]], Any] = embed or _tfidf(shown)
+        self.shown_MD = self.vectors(shown)
+        self._found: dict[Split, np.ndarray] = {}
+
+    def __call__(self, queries: Split, draw: Draw, seed: int) -> np.ndarray:
+        """For each row in question its demonstrations, int64 (N, K), in order.
+
+        Rows that repeat the one in question are passed over, and of rows that repeat each other the
+        first one counts.
+        """
+        if queries not in self._found:
+            self._found[queries] = self._nearest_first(queries)
+        return _ordered(self._found[queries], self.config, self.targets, draw, seed)
+
+    def _nearest_first(self, queries: Split) -> np.ndarray:
+        shots, query_texts = self.config.shots, folded(queries)
+        asked_ND = self.vectors(documents(queries))
+        found_NK = np.zeros((len(queries), shots), np.int64)
+        for start in range(0, len(queries), CHUNK):
+            similar = asked_ND[start : start + CHUNK] @ self.shown_MD.T
+            similar_NM = np.asarray(similar.toarray() if hasattr(similar, "toarray") else similar)
+            # The row in question itself may be among them, once.
+            order_NM = np.argsort(-similar_NM, axis=1, kind="stable")[:, : shots + 1]
+            for i, order in enumerate(order_NM, start):
+                near = self.distinct[order].tolist()
+                rows = [row for row in near if self.texts[row] != query_texts[i]]
+                if len(rows) < shots:
+                    raise ConfigError(
+                        f"prompt.shots={shots}: only {len(rows)} different training rows may "
+                        "be shown. Set fewer --prompt.shots."
+                    )
+                found_NK[i] = rows[:shots]
+        return found_NK
 
 
-def _tfidf(shown: list[str], asked: list[str]) -> tuple[Any, Any]:
-    """Sparse unit vectors, float32 (M, D) and (N, D)."""
+def _tfidf(shown: list[str]) -> Callable[[list[str]], Any]:
+    """Texts to sparse unit vectors, float32 (N, D)."""
     vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), dtype=np.float32)
     try:
-        return vectorizer.fit_transform(shown), vectorizer.transform(asked)
+        return vectorizer.fit(shown).transform
     except ValueError as error:  # an empty vocabulary
         raise ConfigError(
             "prompt.similarity='tfidf': the training texts hold no word of two letters or more to "

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from llmclf.model.build import from_pretrained, load_tokenizer
-from llmclf.model.causal import context_tokens, load_config
+from llmclf.model.build import from_pretrained, load_config, load_tokenizer
+from llmclf.model.causal import context_tokens
 
 ROWS = 64
 

@@ -114,7 +114,7 @@ class PromptEncoder:
     ) -> Frame:
         """The prompt around a text. Demonstrations may take half of the context: where they would
         take more, the long ones are shortened alike."""
-        texts = [self._text(row) for row in shown]
+        texts = [self.train.text_and_pair(row) for row in shown]
         if shown:
             room = self.tokenizer.max_length // 2
             lengths = [self._length(wording, row) for row in shown]
@@ -208,14 +208,10 @@ class PromptEncoder:
         return self.tokenizer.shorten(text, tokens - shorter), self.tokenizer.shorten(pair, shorter)
 
     def _block(self, wording: Wording, text: str, pair: str | None) -> str:
-        harmless = self.tokenizer.harmless
-        return wording.block(harmless(text), None if pair is None else harmless(pair))
-
-    def _text(self, row: int) -> tuple[str, str | None]:
-        return self.train.texts[row], None if self.train.pairs is None else self.train.pairs[row]
+        return wording.block(text, pair, self.tokenizer.harmless)
 
     def _length(self, wording: Wording, row: int) -> int:
         key = (wording.template.escape, row)
         if key not in self._lengths:
-            self._lengths[key] = self._size(wording, *self._text(row))
+            self._lengths[key] = self._size(wording, *self.train.text_and_pair(row))
         return self._lengths[key]

@@ -53,7 +53,6 @@ class Work:
 class LocalModel:
     """A model and all questions for it."""
 
-    config: PromptConfig
     model_config: ModelConfig
     precision: Literal["fp32", "bf16"]
     accelerator: Accelerator
@@ -178,7 +177,7 @@ class LocalModel:
         with ScoringProgress(console, "scoring", rows) as progress:
             for w in work:
                 started = time.perf_counter()
-                ((_, logprobs_BC),) = self.scorer.batches(w.questions, [w.batch], w.shared)
+                logprobs_BC = self.scorer.score_batch(w.questions, w.batch, w.shared)
                 self._refuse_not_finite(w, logprobs_BC)
                 store.append(w.key, logprobs_BC, time.perf_counter() - started)
                 progress.advance(w.size)
@@ -257,7 +256,6 @@ def prepare(
         )
         refused = scorer.check(encoded[0].questions)
     return LocalModel(
-        config=config,
         model_config=model_config,
         precision=precision,
         accelerator=accelerator,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rich.console import Console
 
 from llmclf.data.corpus import Split
-from llmclf.prompt.api.model import ApiModel, ApiPrompt
+from llmclf.prompt.api.model import ApiModel, ApiPrompt, ApiScores
 from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import ApiConfig
 from llmclf.prompt.outcome import VariantScores
@@ -29,7 +28,6 @@ class RemoteModel:
     """A server's model and all prompts for it."""
 
     config: ApiConfig
-    name: str
     variants: list[Variant]
     train: Split
     client: ApiModel
@@ -96,41 +94,27 @@ class RemoteModel:
 
     def score(self, folder: Path, console: Console) -> list[VariantScores]:
         """Ask what has no answer in the cache yet."""
-        parts = {
-            (i, name): self._prompts(variant, name)
-            for i, variant in enumerate(self.variants)
-            for name in self._names(variant)
-        }
-        total, done = sum(map(len, parts.values())), 0
-        logprobs: dict[tuple[int, str], np.ndarray] = {}
-        tokens, choices = dict(logprobs), dict(logprobs)
-        self.seconds["all"] = 0.0
+        names = [self._names(variant) for variant in self.variants]
+        total = sum(
+            len(variant.parts.get(name, [None]))  # the premise is one
+            for variant, some in zip(self.variants, names, strict=True)
+            for name in some
+        )
+        scored: list[VariantScores] = []
+        self.seconds["all"], done = 0.0, 0
         with ScoringProgress(console, "asking", total) as progress:
-            for key, prompts in parts.items():
-                started = time.perf_counter()
-                found = self.client.score(prompts, partial(_reach, progress, done))
-                seconds = time.perf_counter() - started
-                done += len(prompts)
-                self.seconds["all"] += seconds
-                if key == (0, "test") and not self.client.usage.cached:
-                    self.seconds["test"] = seconds
-                choices[key] = found.choice_N
-                if found.logprobs_NC is not None and found.tokens_NC is not None:
-                    logprobs[key], tokens[key] = found.logprobs_NC, found.tokens_NC
-
-        def of(values: dict[tuple[int, str], np.ndarray], i: int) -> dict[str, np.ndarray]:
-            return {name: value for (j, name), value in values.items() if j == i}
-
-        answered = self.scoring == "answer"
-        return [
-            VariantScores(
-                variant=variant,
-                parts=of(logprobs, i),
-                tokens=of(tokens, i),
-                choices=of(choices, i) if answered else None,
-            )
-            for i, variant in enumerate(self.variants)
-        ]
+            for variant, some in zip(self.variants, names, strict=True):
+                found: dict[str, ApiScores] = {}
+                for name in some:
+                    prompts, started = self._prompts(variant, name), time.perf_counter()
+                    found[name] = self.client.score(prompts, partial(_reach, progress, done))
+                    seconds = time.perf_counter() - started
+                    done += len(prompts)
+                    self.seconds["all"] += seconds
+                    if not scored and name == "test" and not self.client.usage.cached:
+                        self.seconds["test"] = seconds
+                scored.append(_collected(variant, found))
+        return scored
 
     def _names(self, variant: Variant) -> list[str]:
         """The parts that are asked; written answers are not calibrated."""
@@ -141,24 +125,26 @@ class RemoteModel:
     def _prompts(self, variant: Variant, part: str) -> list[ApiPrompt]:
         if part == "premise":
             frame = variant.wording.plain([])
-            bare = Frame("", frame.tail.lstrip("\n"), frame.before_answer, frame.end)
-            return [_worded(variant.wording, bare, [], "")]
+            return [_worded(variant.wording, frame.bare(), [], "")]
         return [self._prompt(variant.wording, ask) for ask in variant.parts[part]]
 
     def _prompt(self, wording: Wording, ask: Ask) -> ApiPrompt:
         train = self.train
         shown = [
-            (
-                _block(
-                    wording, train.texts[row], None if train.pairs is None else train.pairs[row]
-                ),
-                int(train.targets[row]),
-            )
+            (wording.block(*train.text_and_pair(row), _harmless), int(train.targets[row]))
             for row in ask.shown
         ]
-        block = _block(wording, ask.text, ask.pair)
+        block = wording.block(ask.text, ask.pair, _harmless)
         turns = wording.messages(shown, block, lead=False)
         return _worded(wording, wording.plain(shown), turns, block)
+
+
+def _collected(variant: Variant, found: dict[str, ApiScores]) -> VariantScores:
+    """All parts of a variant: log-likelihoods, or else written answers."""
+    logprobs = {n: s.logprobs_NC for n, s in found.items() if s.logprobs_NC is not None}
+    tokens = {n: s.tokens_NC for n, s in found.items() if s.tokens_NC is not None}
+    choices = None if logprobs else {n: s.choice_N for n, s in found.items()}
+    return VariantScores(variant=variant, parts=logprobs, tokens=tokens, choices=choices)
 
 
 def _reach(progress: ScoringProgress, before: int, rows: int) -> None:
@@ -173,10 +159,6 @@ def _worded(wording: Wording, frame: Frame, turns: list[dict[str, str]], block: 
         answers=tuple(frame.before_answer + word for word in words),
         words=words,
     )
-
-
-def _block(wording: Wording, text: str, pair: str | None) -> str:
-    return wording.block(_harmless(text), None if pair is None else _harmless(pair))
 
 
 def _harmless(text: str) -> str:
@@ -197,13 +179,8 @@ def prepare(
     Raises ConfigError where the server cannot be used.
     """
     client = ApiModel(config, name, cache=cache)
-    plain = RemoteModel(
-        config=config, name=name, variants=variants, train=train, client=client, scoring=None
-    )
+    model = RemoteModel(config=config, variants=variants, train=train, client=client, scoring=None)
     if not weights:
-        return plain
-    first = plain._prompt(variants[0].wording, variants[0].parts["test"][0])
-    scoring = client.probe(first)
-    return RemoteModel(
-        config=config, name=name, variants=variants, train=train, client=client, scoring=scoring
-    )
+        return model
+    first = model._prompt(variants[0].wording, variants[0].parts["test"][0])
+    return replace(model, scoring=client.probe(first))

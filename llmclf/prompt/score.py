@@ -7,7 +7,7 @@ V: vocabulary, N: questions, C: answers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,18 +53,16 @@ class Scorer:
     def __post_init__(self) -> None:
         self.model.eval()
         self.device = self.model.device
-        if self.token_budget is None:
-            self.token_budget = TOKENS.get(self.device.type, TOKENS_ELSEWHERE)
+        self.tokens = self.token_budget or TOKENS.get(self.device.type, TOKENS_ELSEWHERE)
         takes = inspect.signature(self.model.forward).parameters
         self.keeps_logits = "logits_to_keep" in takes
         self.vocabulary = self.model.config.get_text_config().vocab_size
 
     def plan(self, questions: Sequence[Question]) -> Plan:
         """How the questions will be computed; the same for any number of processes."""
-        assert self.token_budget is not None
         return plan(
             questions,
-            token_budget=self.token_budget,
+            token_budget=self.tokens,
             logit_budget=max(1, LOGITS // self.vocabulary),
         )
 
@@ -72,22 +70,19 @@ class Scorer:
         """Log-likelihood of each answer in nats, float64 (N, C)."""
         plan = self.plan(questions)
         found_NC = np.zeros((len(questions), len(questions[0].answers)))
-        for batch, logprobs_BC in self.batches(questions, plan.batches, plan.shared):
-            found_NC[list(batch.rows)] = logprobs_BC
+        for batch in plan.batches:
+            found_NC[list(batch.rows)] = self.score_batch(questions, batch, plan.shared)
         return found_NC
 
     @torch.inference_mode()
-    def batches(
-        self, questions: Sequence[Question], batches: Sequence[Batch], shared: int
-    ) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Score batches of a plan one after another: each with float64 (B, C)."""
-        for batch in batches:
-            some = [questions[row] for row in batch.rows]
-            if not self.shares:
-                yield batch, self.plain(some)
-                continue
-            self._hold(some[0].prompt[: batch.shared], shared)
-            yield batch, self._within_memory(some, batch.shared)
+    def score_batch(self, questions: Sequence[Question], batch: Batch, common: int) -> np.ndarray:
+        """Score one batch of a plan, float64 (B, C). ``common``: tokens that all questions of the
+        plan begin with."""
+        some = [questions[row] for row in batch.rows]
+        if not self.shares:
+            return self.plain(some)
+        self._hold(some[0].prompt[: batch.shared], common)
+        return self._within_memory(some, batch.shared)
 
     def _hold(self, tokens: tuple[int, ...], common: int) -> None:
         """Have the prefix hold these tokens; of the one before, the ``common`` first may stay.
@@ -101,10 +96,9 @@ class Scorer:
         keep = common if (before[:common], before_common) == (tokens[:common], common) else 0
         self.prefix.crop(keep)
         self.prefix.recording, self.prefix.node_mask_BJL = True, None
-        assert self.token_budget is not None
         for first, last in ((keep, common), (common, len(tokens))):
-            for start in range(first, last, self.token_budget):
-                part = tokens[start : min(start + self.token_budget, last)]
+            for start in range(first, last, self.tokens):
+                part = tokens[start : min(start + self.tokens, last)]
                 ids_1T = torch.tensor([part], device=self.device)
                 positions_1T = torch.arange(start, start + len(part), device=self.device)[None]
                 self._forward(ids_1T, positions_1T, keep=1)
@@ -173,8 +167,7 @@ class Scorer:
         """Log-likelihoods from whole prompts, one for each answer, with nothing shared."""
         sequences = [q.prompt + answer[:-1] for q in questions for answer in q.answers]
         width = max(map(len, sequences))
-        assert self.token_budget is not None
-        rows = max(1, self.token_budget // width)
+        rows = max(1, self.tokens // width)
         found: list[float] = []
         targets = [answer for q in questions for answer in q.answers]
         for start in range(0, len(sequences), rows):

@@ -11,7 +11,7 @@ import itertools
 import json
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmclf.config import ConfigError, did_you_mean
 from llmclf.data.table import listed
@@ -164,6 +164,10 @@ class Frame:
     end: str
     """What follows an answer."""
 
+    def bare(self) -> Frame:
+        """The lead of the answer alone."""
+        return replace(self, head="", tail=self.tail.lstrip("\n"))
+
 
 @dataclass(frozen=True)
 class Wording:
@@ -173,13 +177,15 @@ class Wording:
     answers: Answers
     instruction: str
 
-    def block(self, text: str, pair: str | None) -> str:
-        """The block of one text, or of a pair."""
+    def block(
+        self, text: str, pair: str | None, harmless: Callable[[str], str] = lambda text: text
+    ) -> str:
+        """The block of one text, or of a pair. ``harmless`` takes control tokens out of a text."""
         shape = self.template.block if pair is None else self.template.pair_block
         # Plain replacement, one pass over the shape: a text may hold braces.
         values = {
-            "text": self.template.escape(text),
-            "pair": "" if pair is None else self.template.escape(pair),
+            "text": self.template.escape(harmless(text)),
+            "pair": "" if pair is None else self.template.escape(harmless(pair)),
             "labels": _enumerated(self.answers.shown),
         }
         return fill(shape, values)
@@ -216,7 +222,7 @@ def word(name: TemplateName, config: PromptConfig, answers: Answers) -> Wording:
     """Fill in the instruction."""
     template = TEMPLATES[name]
     instruction = template.instruction if config.instruction is None else config.instruction
-    return Wording(template, answers, fill(instruction, {"labels": listed_all(answers.shown)}))
+    return Wording(template, answers, fill(instruction, {"labels": ", ".join(answers.shown)}))
 
 
 def fill(shape: str, values: dict[str, str]) -> str:
@@ -232,11 +238,6 @@ def fill(shape: str, values: dict[str, str]) -> str:
         parts += [rest[:at], values[name]]
         rest = rest[at + len(name) + 2 :]
     return "".join([*parts, rest])
-
-
-def listed_all(names: Sequence[str]) -> str:
-    """All names, with commas."""
-    return ", ".join(names)
 
 
 def _enumerated(names: Sequence[str]) -> str:

@@ -135,19 +135,20 @@ class PromptTokenizer:
 
     def premise(self, frame: Frame, words: Sequence[str], *, end: bool) -> Question:
         """The answers behind their lead alone: no instruction, demonstration or text."""
-        bare = Frame("", frame.tail.lstrip("\n"), frame.before_answer, frame.end)
         answers = [frame.before_answer + word for word in words]
-        return self._whole(bare, [""], answers, frame.end if end else None)[0]
+        return self._whole(frame.bare(), [""], answers, frame.end if end else None)[0]
 
     def _prompts(self, frame: Frame, blocks: Sequence[str]) -> list[list[int]]:
         """Tokens of head + block + tail. The head is tokenised once, up to its last line, if that
         gives the same on the probes."""
+        whole = [frame.head + block + frame.tail for block in blocks]
+        probed = [self.start + ids for ids in self.ids(whole[:PROBES])]
+        if len(whole) <= PROBES:
+            return probed
         cut = frame.head.rfind("\n") + 1
         head = self.start + self.ids([frame.head[:cut]])[0] if cut else self.start
         rest = [frame.head[cut:] + block + frame.tail for block in blocks]
         rows = [head + ids for ids in self.ids(rest)]
-        whole = [frame.head + block + frame.tail for block in blocks]
-        probed = [self.start + ids for ids in self.ids(whole[:PROBES])]
         if probed != rows[:PROBES]:
             rows = [self.start + ids for ids in self.ids(whole)]
         return rows

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.tiny import write_corpus
+from tests.tiny import make_byte_llama, write_corpus
 
 pytest.importorskip("lm_eval", reason="only this benchmark needs lm_eval")
 
@@ -24,47 +22,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CASES = ("fp32-words", "fp32-letters", "bf16-words", "nearest-words", "growth")
 
 
-def make_long_llama(folder: Path, texts: list[str]) -> Path:
-    """A random Llama that takes 2,048 tokens, with a tokenizer that can spell everything."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<pad>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        bos_token="</s>",
-        model_max_length=2048,
-    )
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=256,
-        max_position_embeddings=2048,
-        initializer_range=0.1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("bench")
     source = write_corpus(folder / "corpus.csv", 120)
     lines = source.read_text().splitlines() + ["Label: A\n", "Label: B\n", "Label: C\n"] * 20
-    options = {"source": source, "checkpoint": make_long_llama(folder / "llama", lines)}
+    options = {"source": source, "checkpoint": make_byte_llama(folder / "llama", texts=lines)}
     size = {"shots": 3, "queries": 12, "nearest-queries": 6, "peer-queries": 4, "gate-queries": 3}
     rest = {"repeats": 1, "threads": 1}
     return [f"--{name}={value}" for name, value in (options | size | rest).items()]

@@ -16,8 +16,8 @@ from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.demos import (
     CHUNK,
     Draw,
+    Nearest,
     check_shots,
-    choose_nearest,
     choose_shared,
     documents,
     draws,
@@ -50,7 +50,7 @@ def choose(
 ) -> list[tuple[int, ...]]:
     """The demonstrations of each test row."""
     if settings.demonstrations == "nearest":
-        return list(map(tuple, choose_nearest(settings, splits, splits.test, draw, seed).tolist()))
+        return list(map(tuple, Nearest(settings, splits)(splits.test, draw, seed).tolist()))
     excluded = set(folded(splits.test))
     return [tuple(choose_shared(settings, splits, excluded, draw, seed).tolist())] * len(
         splits.test
@@ -135,7 +135,7 @@ def test_nearest_by_an_encoder() -> None:
     splits = task(rows(texts, [0, 1, 2]), rows(asked, [0] * 4))
     encoder = Encoder("minilm-l6", torch.device("cpu"))
     one = config("nearest", 1)
-    found = choose_nearest(one, splits, splits.test, Draw(0, 0), 0, encoder)
+    found = Nearest(one, splits, encoder)(splits.test, Draw(0, 0), 0)
     assert found[:3, 0].tolist() == [0, 1, 2]  # no word in common: tf-idf cannot tell
     vectors_ND = encoder([*texts, "long " * 2000])
     assert vectors_ND.dtype == np.float32
