@@ -5,6 +5,7 @@ N: rows, C: labels.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 from llmclf.config import DataError
 
 PREFIX = "p_"
+THRESHOLDS = "thresholds"
+"""Key of the file's metadata."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,8 @@ class Predictions:
     invalid: np.ndarray | None = None
     """bool (N,): rows that were given no label, such as by a model whose answer is none. Their
     probabilities are uniform. None where every row gets one."""
+    thresholds: tuple[float, ...] | None = None
+    """Least probability of each label to be given (C), when multilabel; None: 0.5 for all."""
 
     def __post_init__(self) -> None:
         rows, columns = len(self.ids), len(self.labels)
@@ -55,6 +60,10 @@ class Predictions:
         _require(bool(np.all((p >= 0) & (p <= 1 + 1e-6))), "a probability is not between 0 and 1")
         if self.invalid is not None:
             self._check_invalid(self.invalid)
+        if self.thresholds is not None:
+            _require(self.multilabel, "thresholds are for multilabel")
+            good = len(self.thresholds) == columns and all(0 < t < 1 for t in self.thresholds)
+            _require(good, f"thresholds: {self.thresholds}, expected {columns} between 0 and 1")
         if self.multilabel:
             _require(bool(np.isin(self.targets, (0, 1)).all()), "a target is neither 0 nor 1")
             return
@@ -76,16 +85,17 @@ class Predictions:
         """The decision, shaped and typed as ``targets``.
 
         The likeliest label, the first one on a tie, and -1 for an invalid row; when multilabel, all
-        with p >= 0.5.
+        with p of their threshold or more.
         """
         if self.multilabel:
-            return (self.probabilities >= 0.5).astype(self.targets.dtype)
+            least = 0.5 if self.thresholds is None else np.array(self.thresholds)
+            return (self.probabilities >= least).astype(self.targets.dtype)
         likeliest = self.probabilities.argmax(axis=1)
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
 
     def write(self, path: Path) -> None:
         """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``,
-        and ``invalid`` where it is given.
+        and ``invalid`` where it is given; ``thresholds`` are in the file's metadata.
 
         The file is either whole or absent.
         """
@@ -105,7 +115,10 @@ class Predictions:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            pq.write_table(pa.table(columns), temporary)
+            table = pa.table(columns)
+            if self.thresholds is not None:
+                table = table.replace_schema_metadata({THRESHOLDS: json.dumps(self.thresholds)})
+            pq.write_table(table, temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -147,7 +160,13 @@ class Predictions:
             scored_by=scored_by[0],
             multilabel=multilabel,
             invalid=_flags(table["invalid"]) if "invalid" in table.column_names else None,
+            thresholds=_thresholds(table),
         )
+
+
+def _thresholds(table: pa.Table) -> tuple[float, ...] | None:
+    stored = (table.schema.metadata or {}).get(THRESHOLDS.encode())
+    return None if stored is None else tuple(map(float, json.loads(stored)))
 
 
 def _flags(column: pa.ChunkedArray) -> np.ndarray:

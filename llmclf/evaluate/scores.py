@@ -82,12 +82,25 @@ def expected_calibration_error(predictions: Predictions) -> float:
 
     Guo et al. (2017), equation 3; bin m is ((m - 1) / 15, m / 15].
     """
+    confidence, hits, bins = decisions(predictions)
+    gap = np.bincount(bins, weights=hits - confidence)
+    return float(np.abs(gap).sum() / confidence.size)
+
+
+def decisions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence of each decision, whether it is right, and its bin of ECE_BINS.
+
+    A decision is a row, or each label of each row when multilabel: there the confidence of a yes
+    is p, of a no 1 - p. Returns float64, bool and int64 (D,).
+    """
     p = predictions.probabilities
-    confidence = np.maximum(p, 1 - p) if predictions.multilabel else p.max(axis=1, keepdims=True)
+    if predictions.multilabel:
+        confidence = np.where(predictions.predicted == 1, p, 1 - p)
+    else:
+        confidence = p.max(axis=1, keepdims=True)
     edges = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
     bins = np.digitize(confidence.ravel(), edges, right=True)
-    gap = np.bincount(bins, weights=(_hits(predictions) - confidence).ravel())
-    return float(np.abs(gap).sum() / confidence.size)
+    return confidence.ravel(), _hits(predictions).ravel(), bins
 
 
 def matthews(confusion: np.ndarray) -> float:

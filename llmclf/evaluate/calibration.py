@@ -1,0 +1,241 @@
+"""From scores to decisions: a temperature for honest probabilities, thresholds for several labels,
+and what is won by leaving uncertain rows to people.
+
+All is fitted on validation rows and applied to others. N: rows, C: labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, logit, softmax
+
+from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.scores import ECE_BINS, brier, decisions
+from llmclf.evaluate.scores import expected_calibration_error as ece
+from llmclf.evaluate.scores import negative_log_likelihood as nll
+
+TEMPERATURES = (0.05, 20.0)
+"""Bounds of the search; few rows can ask for more than they can support."""
+FEWEST_ROWS = 20
+"""Validation rows without which nothing is fitted."""
+FEWEST_POSITIVE = 5
+"""Validation rows with a label without which its threshold stays 0.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How a model's logits become probabilities, and these become decisions."""
+
+    temperature: float = 1.0
+    """Logits are divided by it (Guo et al. 2017); it changes no single-label decision."""
+    thresholds: tuple[float, ...] | None = None
+    """Least probability of each label to be given (C), when multilabel; None: 0.5 for all."""
+    rows: int = 0
+    """Validation rows that it was fitted on."""
+    note: str | None = None
+    """Why nothing was fitted."""
+
+    def apply(self, predictions: Predictions) -> Predictions:
+        """The same rows with calibrated probabilities, and with thresholds when multilabel."""
+        return replace(
+            predictions,
+            probabilities=tempered(predictions, self.temperature),
+            thresholds=self.thresholds,
+        )
+
+    def undo(self, predictions: Predictions) -> Predictions:
+        """The predictions as they were before :meth:`apply`."""
+        return replace(
+            predictions,
+            probabilities=tempered(predictions, 1 / self.temperature),
+            thresholds=None,
+        )
+
+    def to_json(self, labels: tuple[str, ...]) -> dict[str, Any]:
+        """Plain JSON values, thresholds by label."""
+        thresholds = self.thresholds and dict(zip(labels, self.thresholds, strict=True))
+        return {
+            "temperature": self.temperature,
+            "thresholds": thresholds,
+            "rows": self.rows,
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], labels: tuple[str, ...]) -> Calibration:
+        """What :meth:`to_json` gave. Raises KeyError for a label without a threshold."""
+        thresholds = stored.get("thresholds")
+        return cls(
+            temperature=stored["temperature"],
+            thresholds=thresholds and tuple(thresholds[label] for label in labels),
+            rows=stored["rows"],
+            note=stored["note"],
+        )
+
+
+def tempered(predictions: Predictions, temperature: float) -> np.ndarray:
+    """Probabilities of the logits divided by ``temperature``, float64 (N, C).
+
+    Probabilities are logits enough: a softmax forgets no more than a constant of each row.
+    """
+    p = predictions.probabilities
+    if temperature == 1:
+        return p
+    if predictions.multilabel:
+        return expit(_finite_logit(p) / temperature)
+    with np.errstate(divide="ignore"):
+        return softmax(np.log(p) / temperature, axis=1)
+
+
+def fit(validation: Predictions | None) -> Calibration:
+    """Fit the temperature by likelihood, then, when multilabel, each label's threshold by F1.
+
+    Nothing is fitted, and ``note`` says why, where the validation rows cannot tell: too few, or
+    all classified rightly (each lower temperature would fit better), or answers without
+    probabilities.
+    """
+    rows = 0 if validation is None else len(validation.ids)
+    if validation is None or rows < FEWEST_ROWS:
+        return Calibration(rows=rows, note=f"{rows} validation rows; at least {FEWEST_ROWS}")
+    if validation.invalid is not None:
+        return Calibration(rows=rows, note="written answers have no probabilities")
+    if bool((validation.predicted == validation.targets).all()):
+        note, temperature = "every validation row is classified rightly", 1.0
+    else:
+        note, temperature = None, fit_temperature(validation)
+    thresholds = None
+    if validation.multilabel:
+        calibrated = tempered(validation, temperature)
+        thresholds = tuple(map(best_threshold, calibrated.T, validation.targets.T))
+    return Calibration(temperature=temperature, thresholds=thresholds, rows=rows, note=note)
+
+
+def fit_temperature(predictions: Predictions) -> float:
+    """The temperature of the lowest negative log-likelihood, within TEMPERATURES."""
+    p, targets = predictions.probabilities, predictions.targets
+    # As floors: a row that is surely wrong would else decide alone, with an infinite loss.
+    if predictions.multilabel:
+        logits = _finite_logit(p)
+        signs = np.where(targets == 1, 1.0, -1.0)
+
+        def loss(log_temperature: float) -> float:
+            return float(np.logaddexp(0, -signs * logits / np.exp(log_temperature)).mean())
+
+    else:
+        logits, truth = np.log(np.maximum(p, np.finfo(np.float64).tiny)), np.arange(len(p))
+
+        def loss(log_temperature: float) -> float:
+            scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+            return -float(scaled[truth, targets].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    # Rows that say nothing of it, such as a majority baseline's, leave it where it is.
+    better = loss(float(found.x)) < loss(0.0) - 1e-9
+    return float(np.exp(found.x)) if better else 1.0
+
+
+def _finite_logit(p: np.ndarray) -> np.ndarray:
+    tiny = np.finfo(np.float64).tiny
+    return logit(np.clip(p, tiny, 1 - np.finfo(np.float64).epsneg))
+
+
+def best_threshold(p_N: np.ndarray, targets_N: np.ndarray) -> float:
+    """The threshold with the highest F1 of one label; 0.5 for a label with too few rows.
+
+    Halfway between two probabilities, so that neither sits on the edge; of equal ones the nearest
+    to 0.5. Choosing by F1 overfits rare labels, hence FEWEST_POSITIVE.
+    """
+    positive = targets_N.sum()
+    if positive < FEWEST_POSITIVE:
+        return 0.5
+    order = np.argsort(-p_N, kind="stable")
+    p, hits = p_N[order], np.cumsum(targets_N[order])
+    f1 = 2 * hits / (np.arange(1, len(p) + 1) + positive)
+    ends = np.flatnonzero(np.append(p[1:] < p[:-1], True))  # equal probabilities go together
+    following = np.append(p[1:], 0.0)[ends]
+    thresholds = (p[ends] + following) / 2
+    best = f1[ends] >= f1[ends].max() - 1e-12
+    return float(min(thresholds[best], key=lambda t: abs(t - 0.5)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Decisions of similar confidence."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Mean confidence in the bin."""
+    accuracy: float
+    """Share of right decisions in the bin."""
+
+
+def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
+    """The bins of :func:`..scores.expected_calibration_error` that hold a row."""
+    confidence, hits, bins = decisions(predictions)
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    counts = np.bincount(bins, minlength=ECE_BINS)
+    confidences = np.bincount(bins, weights=confidence, minlength=ECE_BINS)
+    right = np.bincount(bins, weights=hits, minlength=ECE_BINS)
+    return tuple(
+        ReliabilityBin(
+            low=float(edges[i]),
+            high=float(edges[i + 1]),
+            count=int(counts[i]),
+            confidence=float(confidences[i] / counts[i]),
+            accuracy=float(right[i] / counts[i]),
+        )
+        for i in np.flatnonzero(counts)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Accuracy on the rows that are answered, when the least certain ones are left to people."""
+
+    share: np.ndarray
+    """Share of the rows that are answered, rising, float64 (K)."""
+    accuracy: np.ndarray
+    """Of these rows, float64 (K)."""
+    confidence: np.ndarray
+    """Least confidence that is answered, float64 (K)."""
+    area: float
+    """Mean error over all shares, AURC of Geifman and El-Yaniv (2017): 0 is best."""
+
+
+def risk_coverage(predictions: Predictions) -> Coverage:
+    """Rows in order of confidence: the top probability; the least sure label when multilabel.
+
+    Rows of equal confidence are answered together. A row counts as right by all its labels.
+    """
+    p = predictions.probabilities
+    if predictions.multilabel:
+        cut = np.array(predictions.thresholds or 0.5)
+        # How far p is beyond its threshold, as a share of what it could be at most.
+        sure = np.where(p >= cut, (p - cut) / np.maximum(1 - cut, 1e-12), (cut - p) / cut)
+        confidence = sure.min(axis=1)
+    else:
+        confidence = p.max(axis=1)
+    right = (predictions.predicted == predictions.targets).reshape(len(p), -1).all(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
+    ends = np.flatnonzero(np.append(confidence[1:] < confidence[:-1], True))
+    answered = ends + 1
+    accuracy = np.cumsum(right)[ends] / answered
+    widths = np.diff(answered, prepend=0)
+    return Coverage(
+        share=answered / len(p),
+        accuracy=accuracy,
+        confidence=confidence[ends],
+        area=float((1 - accuracy) @ widths / len(p)),
+    )
+
+
+def summary(predictions: Predictions) -> dict[str, float]:
+    """The scores that a temperature changes."""
+    return {"nll": nll(predictions), "brier": brier(predictions), "ece": ece(predictions)}

@@ -1,0 +1,178 @@
+"""All that a report shows, as plain values: computed once, rendered as HTML, Markdown and CSV.
+
+N: test rows, C: labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmclf.evaluate.calibration import Coverage, ReliabilityBin
+from llmclf.evaluate.errors import ConfidentError, LengthBucket, SeenRows, SuspectLabel
+from llmclf.evaluate.paired import Statistics
+from llmclf.report.config import ReportConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCost:
+    """Mean over the runs of a method; None where a run did not measure it."""
+
+    train_seconds: float | None = None
+    device_hours: float | None = None
+    """Of training."""
+    predict_seconds_per_1000: float | None = None
+    rows_per_second: float | None = None
+    peak_memory_bytes: float | None = None
+    total_parameters: float | None = None
+    trainable_parameters: float | None = None
+    train_watt_hours: float | None = None
+    predict_watt_hours_per_1000: float | None = None
+    train_price: float | None = None
+    """At the stated prices; an API's own price is in ``price_per_1000``."""
+    price_per_1000: float | None = None
+    """Of classifying 1,000 texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelScore:
+    """Scores of one label, mean over runs."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Test rows with the label, over all folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationReport:
+    """How far probabilities can be trusted, before and after the temperature."""
+
+    temperature: float
+    """Mean over runs; 1 where none was fitted."""
+    scores: dict[str, tuple[float, float]]
+    """nll, brier and ece -> before, after."""
+    before: tuple[ReliabilityBin, ...]
+    after: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Validation scores of one run while it learnt."""
+
+    examples: tuple[float, ...]
+    """Training rows seen, repeated epochs counted again."""
+    device_hours: tuple[float, ...]
+    score: tuple[float, ...]
+    """In the report's metric where it was recorded, else macro-F1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodReport:
+    """One method: what a row of the tables and a panel of the figures show."""
+
+    name: str
+    method: str
+    """Of results.json: full, lora, prompt, classical, ..."""
+    model: str
+    folders: tuple[Path, ...]
+    cost: MethodCost
+    labels: tuple[LabelScore, ...]
+    confusion: np.ndarray | None
+    """int64 (C, C), true by predicted, all runs together; None when multilabel."""
+    calibration: CalibrationReport | None
+    coverage: Coverage | None
+    """Accuracy over the share of rows that are answered, the least certain left out first."""
+    lengths: tuple[LengthBucket, ...]
+    errors: tuple[ConfidentError, ...]
+    """The most confident ones, the worst first."""
+    suspects: tuple[SuspectLabel, ...]
+    """Test rows whose given label the method contradicts with confidence."""
+    seen: SeenRows | None
+    """Scores with and without test rows that training has seen; None where there are none."""
+    curves: tuple[Curve, ...]
+    settings: dict[str, Any]
+    """experiment.json of the first run, flattened."""
+    environment: dict[str, Any]
+    """environment.json of the first run."""
+    command: str
+    """What to type to repeat the first run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The answer, in words."""
+
+    sentence: str
+    """One sentence: what to ship, how good, at what cost."""
+    best: str
+    """Method with the best score."""
+    recommended: str
+    """Cheapest method that is the best one or within the margin of it."""
+    reasons: tuple[str, ...]
+    """A sentence for each other method: significantly worse, equivalent, or undecided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPoint:
+    """One method with one number of labelled rows, over seeds."""
+
+    budget: int
+    """Labelled rows in all, validation rows included."""
+    per_class: int | None
+    """Of each class; None: all rows there are."""
+    value: float
+    low: float
+    high: float
+    """95% interval."""
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """Where a method first beats another one significantly."""
+
+    method: str
+    reference: str
+    budget: int | None
+    """Smallest budget tested at which it does; None: at none of them."""
+    low: float | None
+    high: float | None
+    """95% interval of the budget at which the curves cross; None: below or above all budgets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
+    """Score over the number of labelled rows."""
+
+    curves: dict[str, tuple[BudgetPoint, ...]]
+    """Method -> points by budget; one point, with the smallest budget, for a method that needs no
+    more labels than that."""
+    crossings: tuple[Crossing, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """A whole report."""
+
+    title: str
+    config: ReportConfig
+    labels: tuple[str, ...]
+    multilabel: bool
+    verdict: Verdict
+    statistics: Statistics
+    methods: tuple[MethodReport, ...]
+    """The best first."""
+    audit: dict[str, Any]
+    """audit.json of the first run."""
+    left_out: tuple[str, ...] = ()
+    """What could not be shown, and why; failed runs too."""
+    break_even: BreakEven | None = None
+    created: str = ""
+    """Date and commit."""
+    published: dict[str, float] = field(default_factory=dict)
