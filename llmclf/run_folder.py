@@ -60,7 +60,7 @@ def finished(folder: Path, settings: dict[str, Any]) -> bool:
 
 def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
     """Settings in which the stored experiment differs, as ``key: stored -> given``; the folder's
-    own name aside.
+    own name and trackers aside, which decide no result.
 
     Raises ConfigError when the folder holds no readable experiment.json.
     """
@@ -75,8 +75,15 @@ def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
     return [
         f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
         for key in sorted(stored.keys() | given.keys())
-        if key != "output_dir" and stored.get(key) != given.get(key)
+        if key != "output_dir"
+        and not key.startswith("track.")
+        and stored.get(key) != given.get(key)
     ]
+
+
+def membership(folder: Path) -> str:
+    """Hash of the rows that a finished run used."""
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["membership"]
 
 
 def start(folder: Path, files: dict[str, Any], splits: Splits) -> None:

@@ -10,8 +10,9 @@ people (Hutto & Gilbert 2014), and a BERT of six layers (22.7M parameters).
 from pathlib import Path
 
 from llmclf.baselines import BaselineConfig
+from llmclf.compare import main
 from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
+from llmclf.experiment import Experiment
 from llmclf.model.build import ModelConfig
 from llmclf.train.config import TrainConfig
 

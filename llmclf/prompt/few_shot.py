@@ -17,6 +17,8 @@ from rich.console import Console
 from llmclf.config import ConfigError, dump_json, write_text
 from llmclf.data.corpus import Splits
 from llmclf.embedded import cache_dir
+from llmclf.evaluate import calibration
+from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import ModelConfig
@@ -81,8 +83,9 @@ class FewShot:
 
     def run(
         self, folder: Path, console: Console
-    ) -> tuple[Predictions | None, Predictions, Cost, dict[str, Any]]:
-        """Score all prompts: validation, test, cost, and the ``prompt`` object of results.json.
+    ) -> tuple[Predictions | None, Predictions, Cost, Calibration, dict[str, Any]]:
+        """Score all prompts: validation, test, cost, calibration, and the ``prompt`` object of
+        results.json, whose scores are those before the temperature.
         What was scored before a kill is not scored again."""
         if self.is_main:
             write_text(folder / "prompt" / "prompts.json", dump_json(self.shown()))
@@ -96,6 +99,10 @@ class FewShot:
         validation = None
         if len(splits.validation):
             validation = first.predictions("validation", kind, splits.validation, splits.labels)
+        fitted = calibration.fit(validation)
+        if self.is_main:
+            stored = dump_json(fitted.to_json(splits.labels))
+            write_text(folder / "model" / "calibration.json", stored)
         found = outcome(scored, kind, splits.test, splits.labels)
         for table in tables(found):
             console.print(table)
@@ -103,7 +110,9 @@ class FewShot:
             "shortened": self.model.shortened(),
             "seconds": self.model.seconds["all"],
         }
-        return validation, test, self.cost(max(gather_object([peak]))), found
+        if validation is not None:
+            validation = fitted.apply(validation)
+        return validation, fitted.apply(test), self.cost(max(gather_object([peak]))), fitted, found
 
     def cost(self, peak_bytes: int) -> Cost:
         """What the answers took. Answers from a cache were timed in another run, or never."""
