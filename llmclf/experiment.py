@@ -268,7 +268,7 @@ def start_folder(
             "environment.json": describe() | in_force,
             "audit.json": report.to_json(),
         }
-        run_folder.start(experiment.folder, files, splits)
+        run_folder.start(experiment.folder, files, splits, report.seen)
 
 
 def results(

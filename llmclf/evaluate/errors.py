@@ -300,6 +300,7 @@ def _aligned(a: Predictions, b: Predictions) -> Predictions:
             f"these predictions are of different rows: {len(a.ids):,} and {len(b.ids):,}, "
             f"{len(missing):,} of the first are not in the second{example}."
         )
+    return b.take([place[id_] for id_ in a.ids]).with_labels(a.labels)
 
 
 def _names(predictions: Predictions, decision: np.ndarray) -> str:
