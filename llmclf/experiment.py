@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -32,6 +33,8 @@ from llmclf.model.causal import frozen_problems
 from llmclf.prompt import few_shot
 from llmclf.prompt.config import ApiConfig, PromptConfig
 from llmclf.terminal import is_main, main_console, quieten, show
+from llmclf.trackers.config import TrackConfig
+from llmclf.trackers.mirror import mirrored
 from llmclf.train import fine_tune, footprint
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import (
@@ -64,6 +67,7 @@ class Experiment:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     api: ApiConfig = field(default_factory=ApiConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
 
     @property
     def folder(self) -> Path:
@@ -95,7 +99,7 @@ def validate(experiment: Experiment) -> None:
     if experiment.method == "prompt":
         problems += experiment.prompt.problems() + experiment.api.problems()
         problems += frozen_problems(experiment.model)
-    problems += run_folder.problems(experiment.folder)
+    problems += experiment.track.problems() + run_folder.problems(experiment.folder)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -117,6 +121,16 @@ def run(
     folder = experiment.folder
     run_folder.check(folder, to_json(experiment), resume=resume)
     splits, report = data or prepare_data(experiment, console)
+    with ExitStack() as trackers:
+        run_on(experiment, splits, report, console, trackers)
+    return folder
+
+
+def run_on(
+    experiment: Experiment, splits: Splits, report: Audit, console: Console, trackers: ExitStack
+) -> None:
+    """Run an experiment that was checked; ``trackers`` follow its folder once that is there."""
+    folder = experiment.folder
     validation: Predictions | None
     extra: dict[str, Any] = {}
     if experiment.method == "fine_tune":
@@ -125,7 +139,7 @@ def run(
         plan = prepared.plan()
         show(console, plan)
         warn_of_truncation(console, prepared)
-        start_folder(experiment, splits, report, plan)
+        start_folder(experiment, splits, report, plan, trackers)
         validation, test, cost, fitted = prepared.run(folder, console)
     elif experiment.method == "prompt":
         prompted = prepare_prompt(experiment, splits)
@@ -133,10 +147,11 @@ def run(
         plan = prompted.plan()
         show(console, plan)
         prompted.warn(console)
-        start_folder(experiment, splits, report, plan)
+        start_folder(experiment, splits, report, plan, trackers)
         validation, test, cost, fitted, extra["prompt"] = prompted.run(folder, console)
     else:
-        start_folder(experiment, splits, report, {"world_size": 1, "strategy": "single"})
+        alone = {"world_size": 1, "strategy": "single"}
+        start_folder(experiment, splits, report, alone, trackers)
         baseline, validation, test, cost = baselines.run(
             experiment.baseline, splits, seed=experiment.seed
         )
@@ -149,7 +164,6 @@ def run(
         found = results(experiment, splits, validation, test, cost) | extra
         run_folder.finish(folder, found, validation, test)
         console.print(run_folder.summary(folder), markup=False, soft_wrap=True)
-    return folder
 
 
 def dry_run(experiment: Experiment, console: Console) -> None:
@@ -259,9 +273,14 @@ def model_name(experiment: Experiment) -> str:
 
 
 def start_folder(
-    experiment: Experiment, splits: Splits, report: Audit, in_force: dict[str, Any]
+    experiment: Experiment,
+    splits: Splits,
+    report: Audit,
+    in_force: dict[str, Any],
+    trackers: ExitStack,
 ) -> None:
-    """Create the run folder: what is about to run, where, and on which rows."""
+    """Create the run folder: what is about to run, where, and on which rows; and have it
+    mirrored."""
     if is_main():
         files = {
             "experiment.json": to_json(experiment),
@@ -269,6 +288,7 @@ def start_folder(
             "audit.json": report.to_json(),
         }
         run_folder.start(experiment.folder, files, splits, report.seen)
+        trackers.enter_context(mirrored(experiment.folder, experiment.track))
 
 
 def results(
