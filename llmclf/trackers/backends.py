@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ class WandB:
                 if folder != Path(self.run.dir).parent:
                     shutil.rmtree(folder)
         self.run.define_metric("step")
-        self.run.define_metric("*", step_metric="step")
+        for split in ("train", "validation"):
+            self.run.define_metric(f"{split}/*", step_metric="step")
 
     def _init(self, **options: Any) -> Any:
         about, seconds = self.about, self.about.config.timeout_seconds
@@ -163,6 +165,7 @@ class Trackio:
 
         self.trackio: Any = trackio
         self.about = run
+        warnings.showwarning = self._on_warning  # it raises nothing
         with contextlib.suppress(ValueError):  # there is no such project yet
             for old in trackio.Api().runs(run.config.project):
                 if old.id == run.id:
@@ -177,6 +180,10 @@ class Trackio:
             auto_log_cpu=False,
         )
         self.run.id = run.id  # init() makes up one, and asks for none
+
+    def _on_warning(self, message: Any, category: Any, filename: str, *place: Any) -> None:
+        if "trackio" in filename:
+            self.about.warn(f"{message}")
 
     def record(self, index: int, record: dict[str, Any]) -> None:
         self.run.log(values(record), step=record["step"])
