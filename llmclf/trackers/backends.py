@@ -66,6 +66,7 @@ class WandB:
         try:
             self.run = self._init()
         except Exception as error:
+            wandb.teardown(exit_code=1)  # or the id would count as in use
             self.run = self._init(mode="offline")
             run.warn(
                 f"{error}. Tracked offline: `wandb sync {run.folder}/wandb/offline-*` hands it over"

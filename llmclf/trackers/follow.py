@@ -136,9 +136,13 @@ def follow(
     results = folder / "results.json"
     done = results.is_file()
     records.send(backend, float("inf") if done else newest_checkpoint(folder))
-    if done:
-        backend.results(read_json(results), last_step=records.last_step, next_index=records.count)
-    backend.close(finished=done)
+    try:
+        if done:
+            backend.results(
+                read_json(results), last_step=records.last_step, next_index=records.count
+            )
+    finally:  # what came before is safe, whatever it does not take of these
+        backend.close(finished=done)
 
 
 def send_report(

@@ -9,6 +9,7 @@ import random
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from tests.trackers.readers import (
     wandb_file,
     wandb_history,
 )
+from tests.trackers.wandb_server import wandb_server
 
 RECIPE = "recipes/bert_base.py"
 OPTIONS = (
@@ -31,20 +33,19 @@ OPTIONS = (
     "--train.evaluate-every", "4", "--train.checkpoint-every", "3", "--train.log-every", "1",
     "--track.to", "wandb", "trackio", "tensorboard", "--track.timeout-seconds", "90",
 )  # fmt: skip
-TRACKERS = 3
 
 
 class Job:
     """One run, started as often as it is killed."""
 
-    def __init__(self, bert: Path, corpus: Path, base: Path) -> None:
-        self.base, self.folder = base, base / "runs" / "job"
+    def __init__(self, bert: Path, corpus: Path, base: Path, **own: str) -> None:
+        self.base, self.folder, self.own = base, base / "runs" / "job", own
         source = ("--model.checkpoint", str(bert), "--data.source", str(corpus))
         self.options = (*source, *OPTIONS, "--output-dir", str(self.folder))
 
     def start(self, *, kill_at: int = 0) -> Ranks:
         resume = ("--resume",) if self.folder.exists() else ()
-        own = environment(self.base)
+        own = environment(self.base, **self.own)
         log = self.base / "log"
         return start(log, RECIPE, *self.options, *resume, environment=own, kill_at=kill_at)
 
@@ -58,29 +59,34 @@ class Job:
                     found += [process, *process.children(recursive=True)]
         return found
 
-    def wait_for_followers(self) -> None:
-        """Until each tracker holds some of the run."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            rows = list(self.base.glob("trackio/*.db"))
-            events = list(self.folder.glob("tensorboard/*"))
-            if rows and events and list(self.folder.glob("wandb/offline-run-*/*.wandb")):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"trackers do not start: {(self.base / 'log').read_text()}")
+    def all_have_begun(self) -> bool:
+        """Whether each tracker holds something of the run."""
+        places = (
+            self.base.glob("trackio/*.db"),
+            self.folder.glob("tensorboard/*"),
+            self.folder.glob("wandb/offline-run-*/*.wandb"),
+        )
+        return all(list(place) for place in places)
 
-    def kill_at_step(self, step: int, *, with_trackers: bool) -> None:
-        """Kill the rank at a step; its trackers at once, as a machine's end does, or not at all, as
-        an end of the rank alone does."""
+    def kill_at_step(
+        self, step: int, *, begun: Callable[[], bool], with_trackers: bool = True
+    ) -> None:
+        """Kill the rank at a step, once its trackers have begun; these at once, as a machine's end
+        does, or not at all, as an end of the rank alone does."""
         ranks = self.start()
-        wait_until(self.folder / "metrics.jsonl", f'{{"step": {step}, "split": "train"', ranks)
-        ranks.signal(signal.SIGSTOP)  # the trackers start more slowly than so small a model learns
-        self.wait_for_followers()
-        if with_trackers:
-            for process in self.followers():
+        try:
+            path = self.folder / "metrics.jsonl"
+            wait_until(path, f'{{"step": {step}, "split": "train"', ranks)
+            ranks.signal(signal.SIGSTOP)  # trackers start more slowly than so small a model learns
+            deadline = time.monotonic() + 90
+            while not begun():
+                assert time.monotonic() < deadline, f"trackers do not start: {ranks.text()}"
+                time.sleep(0.05)
+            for process in self.followers() if with_trackers else []:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-        ranks.kill()
+        finally:
+            ranks.kill()
         assert not (self.folder / "results.json").exists()
 
 
@@ -91,9 +97,9 @@ def job(bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> J
     job = Job(bert, corpus, tmp_path_factory.mktemp("job"))
     generator = random.Random(5)
     first, second = sorted(generator.sample(range(4, 24), 2))
-    job.kill_at_step(first, with_trackers=True)
+    job.kill_at_step(first, begun=job.all_have_begun)
     id_ = (job.folder / "track.json").read_text()
-    job.kill_at_step(second, with_trackers=False)
+    job.kill_at_step(second, begun=job.all_have_begun, with_trackers=False)
     killed = job.start(kill_at=generator.randint(5, 40))
     killed.processes[0].join(60)
     assert killed.processes[0].exitcode == -signal.SIGKILL
@@ -124,6 +130,32 @@ def test_one_run_in_tensorboard_equal_to_metrics(job: Job) -> None:
 
 def test_secrets_appear_nowhere(job: Job) -> None:
     assert_no_secrets(job.base)
+
+
+def test_one_run_on_a_server_equal_to_metrics(bert: Path, corpus: Path, tmp_path: Path) -> None:
+    """W&B online: the server says what it has, and is sent the rest."""
+    often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
+    with wandb_server() as (url, server):
+        job = Job(bert, corpus, tmp_path, WANDB_MODE="online", WANDB_BASE_URL=url, **often)
+        job.options = (*job.options, "--track.to", "wandb")
+        job.kill_at_step(12, begun=lambda: len(server.lines) >= 9)
+        kept = len(server.lines)
+        last = job.start()
+        assert last.wait() == 0, last.text()
+    assert "warning" not in last.text()
+    id_ = json.loads((job.folder / "track.json").read_text())["id"]
+    assert server.runs == {(id_, "runs")}
+    assert server.finished == [0]
+    rows = [json.loads(line) for line in server.lines]
+    assert [row["_step"] for row in rows] == list(range(len(rows)))
+    assert "results/per_label" in rows.pop()
+    found = [
+        (row["step"], {k: v for k, v in row.items() if not k.startswith("_") and k != "step"})
+        for row in rows
+    ]
+    assert found == expected(job.folder)
+    assert 9 <= kept < len(found)
+    assert_no_secrets(tmp_path)
 
 
 def test_trackers_may_differ_in_a_resumption_and_see_the_whole_run(

@@ -18,7 +18,7 @@ from llmclf.track import read_metrics
 
 BLOCK = 32 * 1024  # LevelDB's log
 SECRETS = {
-    "WANDB_API_KEY": "planted-wandb-0123456789abcdef0123456789abcdef",
+    "WANDB_API_KEY": "plantedwandb0123456789abcdef0123456789abcdef",
     "HF_TOKEN": "planted-hf-0123456789",
     "OPENAI_API_KEY": "planted-openai-0123456789",
 }

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -32,6 +32,7 @@ from tests.trackers.readers import (
     wandb_records,
     wandb_runs,
 )
+from tests.trackers.wandb_server import wandb_server
 
 RECIPE = "recipes/bert_base.py"
 TRAIN = ("--train.epochs", "2", "--train.learning-rate", "5e-3", "--train.log-every", "1")
@@ -187,7 +188,10 @@ def following(folder: Path) -> list[int]:
 class Broken(http.server.BaseHTTPRequestHandler):
     """Answers every request by an error."""
 
+    asked: ClassVar[list[str]] = []
+
     def answer(self) -> None:
+        self.asked.append(self.path)
         self.send_response(500)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -200,10 +204,12 @@ class Broken(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def broken_server() -> Iterator[str]:
+    Broken.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+    assert "/graphql" in Broken.asked
 
 
 @contextlib.contextmanager
@@ -211,13 +217,15 @@ def hanging_server() -> Iterator[str]:
     """Takes every connection and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.settimeout(1)
+        listener.accept()  # there was one
 
 
 @pytest.mark.parametrize("server", [broken_server, hanging_server])
 def test_a_server_that_does_not_answer_costs_one_warning(
     server: Any, bert: Path, corpus: Path, tracked: Path, tmp_path: Path
 ) -> None:
-    folder, seconds = tmp_path / "run", 5
+    folder, seconds = tmp_path / "run", 3
     limit = ("--track.to", "wandb", "--track.timeout-seconds", str(seconds))
     with server() as url:
         own = environment(tmp_path, WANDB_MODE="online", WANDB_BASE_URL=url)
@@ -234,6 +242,23 @@ def test_a_server_that_does_not_answer_costs_one_warning(
     files = [(folder / name).stat().st_mtime for name in ("experiment.json", "results.json")]
     assert took - (files[1] - files[0]) < seconds + 45
     assert_ended(folder)
+
+
+def test_a_server_that_falls_silent_costs_one_warning(corpus: Path, tmp_path: Path) -> None:
+    with wandb_server() as (url, server):
+        server.stuck.set()
+        started = start(
+            tmp_path / "log", "recipes/baselines.py", "--only", "majority", "--data.source",
+            str(corpus), "--track.to", "wandb", "--track.timeout-seconds", "3", "--output-dir",
+            str(tmp_path / "runs"),
+            environment=environment(tmp_path, WANDB_MODE="online", WANDB_BASE_URL=url),
+        )  # fmt: skip
+        assert started.wait() == 0, started.text()
+        assert_ended(tmp_path / "runs" / "majority")
+    assert started.text().count("warning: wandb: ") == started.text().count("warning") == 1
+    assert "--track.timeout-seconds" in started.text()
+    (kept,) = (tmp_path / "runs" / "majority").glob("wandb/run-*/*.wandb")
+    assert any(record.HasField("history") for record in wandb_records(kept))
 
 
 @pytest.mark.parametrize(
