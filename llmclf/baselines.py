@@ -12,7 +12,7 @@ import time
 import warnings
 import zipfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +40,10 @@ from sklearn.svm import LinearSVC
 
 from llmclf.config import ConfigError, DataError, dump_json, write_text
 from llmclf.data.corpus import Split, Splits
+from llmclf.evaluate import calibration
+from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.energy import EnergyMeter
 from llmclf.evaluate.predictions import Predictions
 
 VOCABULARY_ROWS = 100_000
@@ -97,10 +100,12 @@ class Baseline:
     """How the probabilities come about."""
     chosen: dict[str, Any]
     """The settings found and their cross-validated macro-F1, as JSON values."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """Of the probabilities, fitted on validation rows."""
 
     def predict(self, split: Split) -> Predictions:
         """Classify the rows of a split."""
-        return Predictions(
+        raw = Predictions(
             ids=split.ids,
             labels=self.labels,
             targets=split.targets,
@@ -108,9 +113,10 @@ class Baseline:
             scored_by=self.scored_by,
             multilabel=self.multilabel,
         )
+        return self.calibration.apply(raw)
 
     def probabilities(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-        """Return float64 (N, C), in the order of ``labels``."""
+        """Return float64 (N, C), in the order of ``labels``, not yet calibrated."""
         found = _probabilities(self.pipeline, _documents(texts, pairs), self.multilabel)
         if self.multilabel:
             return found
@@ -135,8 +141,14 @@ class Baseline:
             os.replace(temporary, folder / "baseline.skops")
         finally:
             temporary.unlink(missing_ok=True)
-        facts = {"labels": self.labels, "multilabel": self.multilabel, "chosen": self.chosen}
-        write_text(folder / "baseline.json", dump_json({**facts, "scored_by": self.scored_by}))
+        facts = {
+            "labels": self.labels,
+            "multilabel": self.multilabel,
+            "chosen": self.chosen,
+            "scored_by": self.scored_by,
+            "calibration": self.calibration.to_json(self.labels),
+        }
+        write_text(folder / "baseline.json", dump_json(facts))
 
     @classmethod
     def load(cls, folder: Path) -> Baseline:
@@ -144,7 +156,8 @@ class Baseline:
         try:
             facts = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
             pipeline = skops.io.load(folder / "baseline.skops", trusted=TRUSTED)
-            facts["labels"] = tuple(facts["labels"])
+            facts["labels"] = labels = tuple(facts["labels"])
+            facts["calibration"] = Calibration.from_json(facts["calibration"], labels)
             return cls(pipeline=pipeline, **facts)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise DataError(
@@ -181,13 +194,17 @@ def run(
     """Fit on the training rows and predict the others: baseline, validation, test, cost."""
     with PeakMemory() as memory:
         started = time.perf_counter()
-        fitted = fit(
-            config, splits.train, labels=splits.labels, multilabel=splits.multilabel, seed=seed
-        )
+        with EnergyMeter() as train_energy:
+            fitted = fit(
+                config, splits.train, labels=splits.labels, multilabel=splits.multilabel, seed=seed
+            )
         train_seconds = time.perf_counter() - started
         validation = fitted.predict(splits.validation) if len(splits.validation) else None
+        fitted = replace(fitted, calibration=calibration.fit(validation))
+        validation = None if validation is None else fitted.calibration.apply(validation)
         started = time.perf_counter()
-        test = fitted.predict(splits.test)
+        with EnergyMeter() as predict_energy:
+            test = fitted.predict(splits.test)
         predict_seconds = time.perf_counter() - started
     cost = Cost(
         train_seconds=train_seconds,
@@ -198,6 +215,9 @@ def run(
         trainable_parameters=fitted.parameters,
         devices=1,
         device_hours=train_seconds / 3600,
+        train_energy_joules=train_energy.joules,
+        predict_energy_joules=predict_energy.joules,
+        energy_meters=predict_energy.meters or None,
     )
     return fitted, validation, test, cost
 

@@ -2,8 +2,8 @@
 
     validate -> load splits -> audit -> prepare -> train -> predict -> score -> write
 
-A recipe is a function that returns an :class:`Experiment` (or a list of them, to be compared) and
-calls :func:`main`.
+A recipe is a function that returns an :class:`Experiment`, and calls :func:`main`; one that returns
+several, to be compared, calls that of :mod:`llmclf.compare`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 
 from llmclf import baselines, run_folder
 from llmclf.baselines import BaselineConfig
-from llmclf.config import ConfigError, dump_json, exit_on_user_error, flatten, to_json, write_text
+from llmclf.config import ConfigError, dump_json, exit_on_user_error, flatten, to_json
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import DataConfig, Splits, load_splits
 from llmclf.environment import describe
@@ -31,7 +31,6 @@ from llmclf.model.build import ModelConfig
 from llmclf.model.causal import frozen_problems
 from llmclf.prompt import few_shot
 from llmclf.prompt.config import ApiConfig, PromptConfig
-from llmclf.report import comparison
 from llmclf.terminal import is_main, main_console, quieten, show
 from llmclf.train import fine_tune, footprint
 from llmclf.train.config import TrainConfig
@@ -43,6 +42,8 @@ from llmclf.train.engine import (
     start_engine,
 )
 from llmclf.train.supervise import supervised
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def run(
         show(console, plan)
         warn_of_truncation(console, prepared)
         start_folder(experiment, splits, report, plan)
-        validation, test, cost = prepared.run(folder, console)
+        validation, test, cost, fitted = prepared.run(folder, console)
     elif experiment.method == "prompt":
         prompted = prepare_prompt(experiment, splits)
         report = dataclasses.replace(report, truncated=prompted.truncated())
@@ -133,16 +134,18 @@ def run(
         show(console, plan)
         prompted.warn(console)
         start_folder(experiment, splits, report, plan)
-        validation, test, cost, extra["prompt"] = prompted.run(folder, console)
+        validation, test, cost, fitted, extra["prompt"] = prompted.run(folder, console)
     else:
         start_folder(experiment, splits, report, {"world_size": 1, "strategy": "single"})
-        fitted, validation, test, cost = baselines.run(
+        baseline, validation, test, cost = baselines.run(
             experiment.baseline, splits, seed=experiment.seed
         )
-        console.print(f"chosen: {fitted.chosen}", markup=False, highlight=False)
+        fitted = baseline.calibration
+        console.print(f"chosen: {baseline.chosen}", markup=False, highlight=False)
         if is_main():
-            fitted.save(folder / "model")
+            baseline.save(folder / "model")
     if is_main():
+        extra["calibration"] = fitted.to_json(splits.labels)
         found = results(experiment, splits, validation, test, cost) | extra
         run_folder.finish(folder, found, validation, test)
         console.print(run_folder.summary(folder), markup=False, soft_wrap=True)
@@ -265,7 +268,7 @@ def start_folder(
             "environment.json": describe() | in_force,
             "audit.json": report.to_json(),
         }
-        run_folder.start(experiment.folder, files, splits)
+        run_folder.start(experiment.folder, files, splits, report.seen)
 
 
 def results(
@@ -295,33 +298,6 @@ def results(
     }
 
 
-def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console) -> list[Path]:
-    """Run several experiments one after another on the same rows, and compare them.
-
-    Finished runs of the same settings are used as they are.
-    """
-    for experiment in experiments:
-        validate(experiment)
-        if not run_folder.finished(experiment.folder, to_json(experiment)):
-            run_folder.check(experiment.folder, to_json(experiment), resume=resume)
-    first, folders = experiments[0], [experiment.folder for experiment in experiments]
-    data = prepare_data(first, console)
-    for experiment in experiments:
-        console.rule(experiment.name)
-        if run_folder.finished(experiment.folder, to_json(experiment)):
-            console.print(f"finished earlier: {experiment.folder}", markup=False)
-            continue
-        same_rows = (experiment.data, experiment.seed) == (first.data, first.seed)
-        run(experiment, data=data if same_rows else None, resume=resume, console=console)
-    if is_main():
-        table = comparison.compare([comparison.read_run(folder) for folder in folders])
-        console.print(table)
-        path = folders[0].parent / "comparison.md"
-        write_text(path, table.markdown())
-        console.print(f"report: {path}", markup=False)
-    return folders
-
-
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """What a command line says: the experiment, and what to do with it."""
@@ -333,61 +309,47 @@ class Launch:
     """Go on with an interrupted run from its newest checkpoint."""
 
 
-def main(
-    recipe: Callable[[], Experiment | list[Experiment]], argv: Sequence[str] | None = None
-) -> None:
+def main(recipe: Callable[[], Experiment], argv: Sequence[str] | None = None) -> None:
     """Run a recipe with the command line's overrides. Exit code 0: done, 2: the user's mistake, 1:
     a failure."""
     quieten()
     console = main_console()
-    description = sys.modules[recipe.__module__].__doc__
     with exit_on_user_error(), orderly_exit(), supervised():
         made = recipe()
-        experiments = made if isinstance(made, list) else [made]
-        launches = [parse(e, argv, description) for e in experiments]
-        check_overrides(experiments, launches)
-        chosen, resume = [launch.experiment for launch in launches], launches[0].resume
-        if isinstance(made, list):
-            chosen = [place(e, launch.experiment) for e, launch in zip(made, launches, strict=True)]
-        if launches[0].dry_run:
-            for experiment in chosen:
-                dry_run(experiment, console)
-        elif isinstance(made, list):
-            run_all(chosen, resume=resume, console=console)
+        launch = parse(Launch(experiment=made), argv, sys.modules[recipe.__module__].__doc__)
+        check_overrides([made], [launch.experiment])
+        if launch.dry_run:
+            dry_run(launch.experiment, console)
         else:
-            run(chosen[0], resume=resume, console=console)
+            run(launch.experiment, resume=launch.resume, console=console)
 
 
-def parse(experiment: Experiment, argv: Sequence[str] | None, description: str | None) -> Launch:
-    """Apply the command line to an experiment; tyro exits with 2 on an unknown option, naming the
+def parse(launch: T, argv: Sequence[str] | None, description: str | None) -> T:
+    """Apply the command line to its defaults; tyro exits with 2 on an unknown option, naming the
     nearest."""
-    return tyro.cli(
-        Launch, default=Launch(experiment=experiment), args=argv, description=description
-    )
+    return tyro.cli(type(launch), default=launch, args=argv, description=description)
 
 
-def place(original: Experiment, chosen: Experiment) -> Experiment:
-    """In a comparison, ``output_dir`` is the parent of the runs, and each keeps its own name."""
-    parent = chosen.output_dir or original.folder.parent
-    return dataclasses.replace(chosen, output_dir=parent / original.name)
-
-
-def check_overrides(experiments: Sequence[Experiment], launches: Sequence[Launch]) -> None:
+def check_overrides(before: Sequence[Experiment], after: Sequence[Experiment]) -> None:
     """Refuse an option that no experiment reads, and in a comparison one that would make its
     members alike."""
-    before = [flatten(to_json(e)) for e in experiments]
-    after = [flatten(to_json(launch.experiment)) for launch in launches]
-    used = {section for e in experiments for section in SECTIONS[e.method]}
-    for key in before[0]:
-        if all(old[key] == new[key] for old, new in zip(before, after, strict=True)):
+    old, new = ([flatten(to_json(e)) for e in experiments] for experiments in (before, after))
+    optional = {name for names in SECTIONS.values() for name in names}
+    for key in old[0]:
+        if all(a[key] == b[key] for a, b in zip(old, new, strict=True)):
             continue
         section = key.partition(".")[0]
         option = "--" + key.replace("_", "-")
-        if section in {"model", "train", "prompt", "api", "baseline"} - used:
+        readers = [
+            settings
+            for e, settings in zip(before, old, strict=True)
+            if section not in optional or section in SECTIONS[e.method]
+        ]
+        if not readers:
             raise ConfigError(
                 f"{option}: this recipe does not read the settings of {section!r}. Leave it out."
             )
-        values = sorted({str(old[key]) for old in before})
+        values = sorted({str(settings[key]) for settings in readers})
         if len(values) > 1:
             raise ConfigError(
                 f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "

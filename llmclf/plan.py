@@ -164,7 +164,8 @@ def load_recipe(path: Path, rest: Sequence[str]) -> Experiment:
         raise ConfigError(
             f"{path}: {reason}. Plan a recipe of one method, as recipes/bert_base.py."
         )
-    launch = experiments.parse(names["experiment"](), list(rest), str(names.get("__doc__") or ""))
+    planned = experiments.Launch(experiment=names["experiment"]())
+    launch = experiments.parse(planned, list(rest), str(names.get("__doc__") or ""))
     if launch.experiment.method != "fine_tune":
         raise ConfigError(
             f"{path}: it trains no model, so there is nothing to plan. Plan a fine-tune, as "

@@ -36,6 +36,11 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def world_size() -> int:
+    """Processes that this launch started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def main_console() -> Console:
     """The terminal; silent on every rank but the first."""
     return Console(quiet=not is_main())

@@ -8,8 +8,9 @@ What a language model must beat to be worth its cost. Each run lies in runs/base
 from pathlib import Path
 
 from llmclf.baselines import BaselineConfig
+from llmclf.compare import main
 from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
+from llmclf.experiment import Experiment
 
 CLASSIFIERS = (
     "majority",

@@ -13,7 +13,7 @@ import polars as pl
 
 from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.columns import Rows, choose, gather
-from llmclf.data.divide import pick_fold, pick_fraction, strata
+from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.labels import read_labels, sort_names, to_targets
 from llmclf.data.settings import DataConfig
 from llmclf.data.source import Source, SplitName, find
@@ -22,7 +22,9 @@ from llmclf.data.table import listed
 __all__ = ["DataConfig", "Split", "Splits", "load_splits"]
 
 # Each draw has its own stream, so that test rows do not depend on the validation fraction.
-_LIMIT, _TEST, _VALIDATION = 0, 1, 2
+UNUSED = "unused"
+"""In no split, since there are labelled rows enough."""
+_LIMIT, _TEST, _VALIDATION, _BUDGET = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +109,11 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     columns = choose(config, source)
     rows, empty = _without_empty(gather(columns, source))
     rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
-    rows = _limited(rows, config.limit, seed)
-    split = _assign(rows, {name for name, _ in source.tables}, config, seed)
+    split_seed = seed if config.seed is None else config.seed
+    rows = _limited(rows, config.limit, split_seed)
+    split = _assign(rows, {name for name, _ in source.tables}, config, split_seed, seed)
+    rows = Rows(rows.frame.filter(split != UNUSED), rows.names)
+    split = split.filter(split != UNUSED)
     labels = _labels_of_train(rows, split)
     return Splits(
         train=_split(rows.frame.filter(split == "train"), labels),
@@ -157,8 +162,11 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, purpose])
 
 
-def _assign(rows: Rows, given: set[SplitName | None], config: DataConfig, seed: int) -> pl.Series:
-    """Name of the split of each row, as given or drawn from the rows for training."""
+def _assign(
+    rows: Rows, given: set[SplitName | None], config: DataConfig, seed: int, budget_seed: int
+) -> pl.Series:
+    """Name of the split of each row, as given or drawn from the rows for training; UNUSED for rows
+    beyond the budget of labels."""
     frame = rows.frame
     split = frame["split"].fill_null("train").to_numpy().astype("<U10")
     stratum = strata(frame["label"])
@@ -181,6 +189,11 @@ def _assign(rows: Rows, given: set[SplitName | None], config: DataConfig, seed: 
     needed = {"train", "test"} | (given - {None})
     if "test" not in given:
         draw("test", _TEST, config.test_fraction)
+    if config.labels_per_class is not None:
+        labelled = np.flatnonzero(split != "test")
+        rng = _stream(budget_seed, _BUDGET)
+        spare = beyond_budget(stratum[labelled], config.labels_per_class, rng)
+        split[labelled[spare]] = UNUSED
     if "validation" not in given and config.validation_fraction > 0:
         draw("validation", _VALIDATION, config.validation_fraction)
         needed.add("validation")

@@ -63,6 +63,16 @@ def pick_fraction(
     return _place_groups(stratum, group, np.array([fraction, 1 - fraction]), rng) == 0
 
 
+def beyond_budget(stratum: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Boolean (N,): the rows of each stratum beyond ``most`` in a random order, so that a larger
+    ``most`` keeps the rows of a smaller one."""
+    order = np.lexsort((rng.permutation(len(stratum)), stratum))
+    starts = np.searchsorted(stratum[order], stratum[order])
+    beyond = np.empty(len(stratum), bool)
+    beyond[order] = np.arange(len(stratum)) - starts >= most
+    return beyond
+
+
 def _dealing_place(stratum: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Place of each row in a random order that is sorted by stratum, int64 (N,)."""
     place = np.empty(len(stratum), np.int64)

@@ -35,6 +35,12 @@ class DataConfig:
     """Which fold is the test split, from 0 to folds - 1."""
     folds: int | None = None
     """Number of cross-validation folds."""
+    seed: int | None = None
+    """Seed of the split; None: the experiment's. Set, runs with other seeds keep the test rows."""
+    labels_per_class: int | None = None
+    """Use only this many labelled rows of each class besides the test rows, validation rows
+    included (drawn by the experiment's seed; a larger number keeps the rows of a smaller). When
+    multilabel, of each set of labels."""
     validation_fraction: float = 0.1
     """Share of the rows left after the test rows; 0 for no validation split."""
     test_fraction: float = 0.2
@@ -57,7 +63,8 @@ class DataConfig:
             "at least 0 and below 1",
         )
         _check(0 < self.test_fraction < 1, "test_fraction", self.test_fraction, "between 0 and 1")
-        for name, least in {"fold": 0, "folds": 2, "limit": 1, "max_length": 1}.items():
+        least_of = {"fold": 0, "folds": 2, "limit": 1, "max_length": 1, "labels_per_class": 2}
+        for name, least in least_of.items():
             value = getattr(self, name)
             _check(value is None or value >= least, name, value, f"a whole number from {least}")
         for name in (

@@ -103,6 +103,8 @@ def fit(validation: Predictions | None) -> Calibration:
         return Calibration(rows=rows, note=f"{rows} validation rows; at least {FEWEST_ROWS}")
     if validation.invalid is not None:
         return Calibration(rows=rows, note="written answers have no probabilities")
+    if bool((validation.probabilities == validation.probabilities[0]).all()):
+        return Calibration(rows=rows, note="every row has the same probabilities")
     if bool((validation.predicted == validation.targets).all()):
         note, temperature = "every validation row is classified rightly", 1.0
     else:

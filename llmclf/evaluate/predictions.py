@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,33 @@ class Predictions:
             return (self.probabilities >= least).astype(self.targets.dtype)
         likeliest = self.probabilities.argmax(axis=1)
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> Predictions:
+        """The rows at these indices, in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            targets=self.targets[rows],
+            probabilities=self.probabilities[rows],
+            invalid=None if self.invalid is None else self.invalid[rows],
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> Predictions:
+        """The same with the labels in this order. Raises ValueError unless they are the same."""
+        _require(sorted(labels) == sorted(self.labels), f"labels: {labels}, not {self.labels}")
+        columns = [self.labels.index(label) for label in labels]
+        thresholds = self.thresholds and tuple(self.thresholds[c] for c in columns)
+        # Where in the new order each old column stands.
+        place = np.argsort(columns)
+        targets = self.targets[:, columns] if self.multilabel else place[self.targets]
+        return replace(
+            self,
+            labels=tuple(labels),
+            targets=targets,
+            probabilities=self.probabilities[:, columns],
+            thresholds=thresholds,
+        )
 
     def write(self, path: Path) -> None:
         """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError, dump_json, write_text
-from llmclf.model.build import ModelConfig, Tune
+from llmclf.model.build import ModelConfig, Tune, output_layer
 from llmclf.model.family import Family, block_of, family_of, within
 
 
@@ -135,8 +135,12 @@ def save_model(
     *,
     config: ModelConfig,
     max_length: int,
+    calibration: dict[str, Any] | None = None,
 ) -> None:
     """Write a folder that ``transformers.pipeline("text-classification", folder)`` loads as it is.
+
+    The temperature of ``calibration`` goes into the output layer, so that the pipeline's
+    probabilities are calibrated, and all of it into config.json as ``llmclf_calibration``.
 
     ``merged``: plain weights. ``adapter``: base weights plus ``adapter_*`` files; transformers puts
     the two together (a folder with only the adapter would lose label names: PEFT stores none). The
@@ -144,6 +148,9 @@ def save_model(
     """
     tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)
+    if calibration is not None:
+        divide_logits(model, calibration["temperature"])
+        model.config.llmclf_calibration = calibration
     if not isinstance(model, PeftModel):
         model.save_pretrained(folder)
         return
@@ -158,6 +165,18 @@ def save_model(
         return
     merged: Any = model.merge_and_unload()
     merged.save_pretrained(folder)
+
+
+def divide_logits(model: PreTrainedModel | PeftModel, temperature: float) -> None:
+    """Have the output layer give its logits divided by ``temperature``."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    # Beside an adapter, the last one is PEFT's trained copy.
+    _, layer = output_layer(base, family_of(base.config))
+    if temperature != 1:
+        with torch.no_grad():
+            layer.weight.div_(temperature)
+            if layer.bias is not None:
+                layer.bias.div_(temperature)
 
 
 def _base_weights(model: nn.Module) -> dict[str, Any]:

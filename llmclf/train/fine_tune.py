@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
 from llmclf.data.encode import Collator, Encoded, encode
+from llmclf.evaluate import calibration
+from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.energy import meter_of, total
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import (
     ModelConfig,
@@ -105,33 +108,41 @@ class FineTune:
             for name, e in encoded.items()
         }
 
-    def run(self, folder: Path, console: Console) -> tuple[Predictions, Predictions, Cost]:
-        """Train, save the model, and predict validation and test rows with the saved model, in
-        fp32."""
+    def run(
+        self, folder: Path, console: Console
+    ) -> tuple[Predictions, Predictions, Cost, Calibration]:
+        """Train, calibrate and save the model, and predict validation and test rows with the saved
+        model, in fp32."""
         main = self.accelerator.is_main_process
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
         checkpoints = Checkpoints(folder / "checkpoints", self.accelerator)
+        resumed = checkpoints.newest() is not None
         with PeakMemory() as memory:
-            state, engine = train(
-                self.model,
-                self.task,
-                self.config,
-                self.family,
-                accelerator=self.accelerator,
-                in_force=self.in_force,
-                checkpoints=checkpoints,
-                metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
-                console=console,
-                seed=self.seed,
-            )
+            with meter_of(self.accelerator) as train_energy:
+                state, engine = train(
+                    self.model,
+                    self.task,
+                    self.config,
+                    self.family,
+                    accelerator=self.accelerator,
+                    in_force=self.in_force,
+                    checkpoints=checkpoints,
+                    metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
+                    console=console,
+                    seed=self.seed,
+                )
             cost = self.train_cost(state)
             best = checkpoints.best(state)
-            model = self.save(engine, best, folder / "model")
-            validation = self.predict(model, self.task.validation)
+            fitted = calibration.fit(self.predict(engine, self.task.validation))
+            model = self.save(engine, best, folder / "model", fitted)
+            # The saved model's output layer has the temperature in it already.
+            left = fitted if model is engine else replace(fitted, temperature=1.0)
+            validation = left.apply(self.predict(model, self.task.validation))
             started = time.perf_counter()
-            test = self.predict(model, self.test)
+            with meter_of(self.accelerator) as predict_energy:
+                test = left.apply(self.predict(model, self.test))
             seconds = time.perf_counter() - started
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated()
@@ -141,12 +152,15 @@ class FineTune:
             "predict_seconds": seconds,
             "predict_examples_per_second": len(self.test) / seconds,
             "peak_memory_bytes": max(gather_object([peak])),
+            "train_energy_joules": None if resumed else total(gather_object([train_energy.joules])),
+            "predict_energy_joules": total(gather_object([predict_energy.joules])),
+            "energy_meters": sorted(set(gather_object(predict_energy.meters))) or None,
         }
-        return validation, test, Cost(**cost)
+        return validation, test, Cost(**cost), fitted
 
-    def save(self, engine: nn.Module, best: Path, folder: Path) -> nn.Module:
+    def save(self, engine: nn.Module, best: Path, folder: Path, fitted: Calibration) -> nn.Module:
         """Save the best weights, load them as a stranger would, and refuse to go on unless they
-        give the logits of the trained model. Returns the model to predict with.
+        give the logits of the trained model, calibrated. Returns the model to predict with.
 
         The saved model is put together in the host memory of the main process, so no device ever
         holds more than in training. Where no device holds the whole model, that process alone loads
@@ -163,13 +177,22 @@ class FineTune:
         if main:
             tokenizer, config = self.tokenizer, self.blueprint.config
             model = self.blueprint.rebuild(best)
-            save_model(model, tokenizer, folder, config=config, max_length=self.max_length)
+            stored = fitted.to_json(self.task.labels)
+            save_model(
+                model,
+                tokenizer,
+                folder,
+                config=config,
+                max_length=self.max_length,
+                calibration=stored,
+            )
             del model
         self.accelerator.wait_for_everyone()
         device = torch.device("cpu") if divided else self.accelerator.device
         if main or not divided:
             loaded = load_saved(folder, device)
-            self.check_saved(loaded, {k: v.to(device) for k, v in batch.items()}, trained_BC)
+            moved = {k: v.to(device) for k, v in batch.items()}
+            self.check_saved(loaded, moved, trained_BC / fitted.temperature)
         self.accelerator.wait_for_everyone()
         return engine if divided else loaded
 

@@ -54,8 +54,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 COMPARISON = """
+from llmclf.compare import main
 from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
+from llmclf.experiment import Experiment
 from llmclf.train.config import TrainConfig
 
 

@@ -34,10 +34,20 @@ def check_round_trip(tiny: Any, folder: Path, **settings: Any) -> None:
     model = tiny.model(**settings)
     before_BC = tiny.logits(model).softmax(-1)
     tiny.train(model, steps=3)
-    expected_BC = tiny.logits(model).softmax(-1)  # all texts in one padded batch
-    assert (expected_BC - before_BC).abs().max() > 0.01  # there is something to lose
-    save_model(model, tiny.tokenizer, folder, config=tiny.config(**settings), max_length=32)
-    check_pipeline(tiny, folder, expected_BC)
+    logits_BC = tiny.logits(model)  # all texts in one padded batch
+    assert (logits_BC.softmax(-1) - before_BC).abs().max() > 0.01  # there is something to lose
+    calibration = {"temperature": 2.5, "thresholds": None, "rows": 9, "note": None}
+    save_model(
+        model,
+        tiny.tokenizer,
+        folder,
+        config=tiny.config(**settings),
+        max_length=32,
+        calibration=calibration,
+    )
+    check_pipeline(tiny, folder, (logits_BC / 2.5).softmax(-1))
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["llmclf_calibration"] == calibration
 
 
 @pytest.mark.parametrize("tune", ["full", "head"])
