@@ -37,8 +37,8 @@ def same_labels(runs: Sequence[Finished]) -> list[Finished]:
         if run.labels == labels
         else replace(
             run,
-            test=_with_labels(run.test, labels),
-            validation=run.validation and _with_labels(run.validation, labels),
+            test=run.test.with_labels(labels),
+            validation=run.validation and run.validation.with_labels(labels),
         )
         for run in runs
     ]
@@ -46,19 +46,6 @@ def same_labels(runs: Sequence[Finished]) -> list[Finished]:
 
 def _kind(run: Finished) -> str:
     return "several for a row" if run.test.multilabel else "one for each row"
-
-
-def _with_labels(predictions: Predictions, labels: tuple[str, ...]) -> Predictions:
-    order = [predictions.labels.index(label) for label in labels]
-    inverse = np.argsort(order)
-    targets, thresholds = predictions.targets, predictions.thresholds
-    return replace(
-        predictions,
-        labels=labels,
-        targets=targets[:, order] if predictions.multilabel else inverse[targets],
-        probabilities=predictions.probabilities[:, order],
-        thresholds=None if thresholds is None else tuple(thresholds[i] for i in order),
-    )
 
 
 def test_set(run: Finished) -> str:
@@ -75,20 +62,7 @@ def same_rows(run: Finished, first: Finished) -> Finished:
     if run.test.ids == first.test.ids:
         return run
     at = {id_: i for i, id_ in enumerate(run.test.ids)}
-    return replace(run, test=take(run.test, [at[id_] for id_ in first.test.ids]))
-
-
-def take(predictions: Predictions, rows: Sequence[int]) -> Predictions:
-    """These rows, in this order."""
-    order = np.asarray(rows, dtype=np.int64)
-    invalid = predictions.invalid
-    return replace(
-        predictions,
-        ids=[predictions.ids[i] for i in order],
-        targets=predictions.targets[order],
-        probabilities=predictions.probabilities[order],
-        invalid=None if invalid is None else invalid[order],
-    )
+    return replace(run, test=run.test.take([at[id_] for id_ in first.test.ids]))
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:

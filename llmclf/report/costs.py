@@ -29,9 +29,7 @@ def of_run(run: Finished, config: ReportConfig) -> MethodCost:
     rows = len(run.test.ids)
     seconds = run.cost("predict_seconds")
     train_watt_hours = _scaled(run.cost("train_energy_joules"), 1 / _JOULES_PER_WATT_HOUR)
-    watt_hours = _scaled(
-        run.cost("predict_energy_joules"), 1000 / rows / _JOULES_PER_WATT_HOUR
-    )
+    watt_hours = _scaled(run.cost("predict_energy_joules"), 1000 / rows / _JOULES_PER_WATT_HOUR)
     device_hours = _scaled(seconds, (run.cost("devices") or 1) / _SECONDS_PER_HOUR * 1000 / rows)
     price = price_of(device_hours, watt_hours, config)
     if run.cost("price") is not None:
@@ -48,7 +46,9 @@ def of_run(run: Finished, config: ReportConfig) -> MethodCost:
         trainable_parameters=run.cost("trainable_parameters"),
         train_watt_hours=train_watt_hours,
         predict_watt_hours_per_1000=watt_hours,
-        train_price=0.0 if untrained(run) else price_of(run.cost("device_hours"), train_watt_hours, config),
+        train_price=0.0
+        if untrained(run)
+        else price_of(run.cost("device_hours"), train_watt_hours, config),
         price_per_1000=price,
     )
 

@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from llmclf.config import DataError, flatten, plain
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
+from llmclf.report.rows import Rows, read_rows
 from llmclf.track import read_metrics
 
 SCHEMA = 1
@@ -42,9 +41,8 @@ class Finished:
     validation: Predictions | None
     metrics: tuple[dict[str, Any], ...]
     """Records of metrics.jsonl; none where nothing was trained step by step."""
-    splits: pl.DataFrame | None
-    """splits.parquet: a row per id, with its split, and in newer runs what errors are shown with.
-    """
+    rows: Rows
+    """Of splits.parquet."""
 
     @property
     def name(self) -> str:
@@ -170,7 +168,7 @@ def read(folder: Path) -> Finished:
         return _read(folder)
     except DataError as error:
         raise DataError(plain(f"{folder}: cannot be used. {error}")) from error
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             plain(f"{folder}: cannot be used ({error}). ") + "Leave this run out, or run it again."
         ) from error
@@ -185,7 +183,8 @@ def _read(folder: Path) -> Finished:
         value = experiment.get(key)
         if not isinstance(value, kind) and (key == "seed" or value is not None):
             raise ValueError(f"experiment.json: {key} is {value!r}, not a whole number")
-    splits = folder / "splits.parquet"
+    if not (folder / "splits.parquet").is_file():
+        raise ValueError("splits.parquet is missing")
     run = Finished(
         folder=folder,
         results=results,
@@ -195,7 +194,7 @@ def _read(folder: Path) -> Finished:
         test=_predictions(folder, "test", results),
         validation=_predictions(folder, "validation", results) if results["validation"] else None,
         metrics=_metrics(folder / "metrics.jsonl"),
-        splits=pl.read_parquet(splits, hive_partitioning=False) if splits.is_file() else None,
+        rows=read_rows(folder / "splits.parquet"),
     )
     for key in _COMPARED:
         found, stated = run.scores[key], results["test"][key]
@@ -260,7 +259,8 @@ def _check_results(results: dict[str, Any]) -> None:
                 raise ValueError(f"{part}.{key} is null")
     _value(results, "validation", (dict, type(None)))
     for key in _value(results, "cost", dict):
-        _number(results, f"cost.{key}")
+        if key != "energy_meters":
+            _number(results, f"cost.{key}")
 
 
 def _check_calibration(run: Finished) -> None:

@@ -50,9 +50,9 @@ class _Case:
 
 
 def verdict(
-    statistics: Statistics, costs: Mapping[str, MethodCost], *, prior: float
+    statistics: Statistics, costs: Mapping[str, MethodCost], *, prior: float | None
 ) -> Verdict:
-    """Judge the methods. ``prior``: score of always giving the commonest label."""
+    """Judge the methods. ``prior``: score of always giving the commonest label, if it is known."""
     metric = statistics.metric
     names = sorted(
         statistics.estimates, key=lambda name: (-statistics.estimates[name][metric].value, name)
@@ -147,14 +147,16 @@ def _undecided(found: Difference) -> bool:
     return not found.equivalent and not significant(found)
 
 
-def _alone(case: _Case, prior: float) -> str:
+def _alone(case: _Case, prior: float | None) -> str:
     estimate = case.statistics.estimates[case.best][case.statistics.metric]
-    above = estimate.low > prior
-    return (
+    start = (
         f"{case.best} is the only method, so there is nothing to compare it with: {case.metric} "
-        f"{case.score(case.best)}, {'above' if above else 'not clearly above'} the "
-        f"{short(prior)} of always answering the commonest label ({on_what(case.statistics)})."
+        f"{case.score(case.best)}"
     )
+    if prior is not None:
+        above = "above" if estimate.low > prior else "not clearly above"
+        start += f", {above} the {short(prior)} of always answering the commonest label"
+    return f"{start} ({on_what(case.statistics)})."
 
 
 def _winner(case: _Case, equivalent: list[str]) -> str:
