@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from llmclf.config import DataError, flatten, plain
 from llmclf.evaluate.calibration import Calibration
+from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.report.rows import Rows, read_rows
 from llmclf.track import read_metrics
 
 SCHEMA = 1
-_EXPECTED = "A run folder holds experiment.json and, once finished, results.json."
+EXPECTED = "A run folder holds experiment.json and, once finished, results.json."
 _NUMBERS = {
     "test": ("n", "accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece"),
     "prior": ("accuracy", "macro_f1", "nll"),
 }
+_COSTS = {f.name for f in fields(Cost)} - {"energy_meters"}
 _COMPARED = ("accuracy", "macro_f1", "nll")
 
 
@@ -98,72 +99,15 @@ class Finished:
         return self.results["cost"].get(key)
 
 
-def read_all(
-    paths: Sequence[Path], *, skip_unfinished: bool = False
-) -> tuple[list[Finished], list[str]]:
-    """Read the runs among ``paths`` and their children; returns them, and what was left out and
-    why.
-
-    Raises DataError for a path without runs, and for unfinished and unusable runs unless they are
-    to be skipped.
-    """
-    folders, left_out = find_runs(paths, skip_unfinished=skip_unfinished)
-    runs = []
-    for folder in folders:
-        try:
-            runs.append(read(folder))
-        except DataError as error:
-            if not skip_unfinished:
-                raise
-            left_out.append(str(error))
-    return runs, left_out
-
-
-def find_runs(
-    paths: Sequence[Path], *, skip_unfinished: bool = False
-) -> tuple[list[Path], list[str]]:
-    """Return the finished run folders among ``paths`` and their children, each once, and a line for
-    each one that was skipped.
-
-    Raises DataError for a path that holds no run, and naming unfinished runs (experiment.json
-    without results.json) unless they are to be skipped.
-    """
-    folders: dict[Path, Path] = {}
-    unfinished: dict[Path, Path] = {}
-    for path in paths:
-        found = [path] if _is_run(path) else [child for child in _children(path) if _is_run(child)]
-        if not found:
-            problem = "no run folder, nor a parent of some" if path.is_dir() else "no such folder"
-            raise DataError(plain(f"{path}: {problem}. {_EXPECTED}"))
-        for folder in found:
-            finished = (folder / "results.json").is_file()
-            (folders if finished else unfinished).setdefault(folder.resolve(), folder)
-    if unfinished and not skip_unfinished:
-        raise DataError(
-            plain(f"not finished (no results.json): {', '.join(map(str, unfinished.values()))}. ")
-            + "Finish them, leave them out, or give --skip-unfinished."
-        )
-    skipped = [plain(f"{f}: not finished (no results.json).") for f in unfinished.values()]
-    return list(folders.values()), skipped
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("results.json", "experiment.json"))
-
-
-def _children(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
 def read(folder: Path) -> Finished:
     """Read a finished run and check that its files agree.
 
     Raises DataError, naming the folder, what is wrong with it, and the cure.
     """
     if not folder.is_dir():
-        raise DataError(plain(f"{folder}: no such folder. {_EXPECTED}"))
+        raise DataError(plain(f"{folder}: no such folder. {EXPECTED}"))
     if not (folder / "results.json").is_file():
-        raise DataError(plain(f"{folder}: not finished (no results.json). {_EXPECTED}"))
+        raise DataError(plain(f"{folder}: not finished (no results.json). {EXPECTED}"))
     try:
         return _read(folder)
     except DataError as error:
@@ -203,6 +147,7 @@ def _read(folder: Path) -> Finished:
                 f"predictions/test.parquet has {key} {found:.6g}, results.json {stated:.6g}: they "
                 "are not of the same run"
             )
+    _check_rows(run)
     _check_calibration(run)
     return run
 
@@ -231,7 +176,7 @@ def _predictions(folder: Path, split: str, results: dict[str, Any]) -> Predictio
     if not path.is_file():
         raise ValueError(f"predictions/{split}.parquet is missing")
     predictions = Predictions.read(path)
-    if set(predictions.labels) != set(results["labels"]):
+    if sorted(predictions.labels) != sorted(results["labels"]):
         raise ValueError(
             f"predictions/{split}.parquet has the labels {', '.join(predictions.labels)}, "
             f"results.json {', '.join(results['labels'])}"
@@ -258,9 +203,18 @@ def _check_results(results: dict[str, Any]) -> None:
             if _number(results, f"{part}.{key}") is None:
                 raise ValueError(f"{part}.{key} is null")
     _value(results, "validation", (dict, type(None)))
-    for key in _value(results, "cost", dict):
-        if key != "energy_meters":
-            _number(results, f"cost.{key}")
+    for key in _COSTS & _value(results, "cost", dict).keys():
+        _number(results, f"cost.{key}")
+
+
+def _check_rows(run: Finished) -> None:
+    if run.rows.sizes["test"] != len(run.test.ids):
+        raise ValueError(
+            f"splits.parquet has {run.rows.sizes['test']:,} test rows, predictions/test.parquet "
+            f"{len(run.test.ids):,}"
+        )
+    if run.rows.texts is not None and not run.rows.texts.keys() >= set(run.test.ids):
+        raise ValueError("splits.parquet lacks rows of predictions/test.parquet")
 
 
 def _check_calibration(run: Finished) -> None:

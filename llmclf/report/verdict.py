@@ -62,7 +62,7 @@ def verdict(
         statistics=statistics,
         costs=costs,
         best=best,
-        against_best={name: _difference(statistics, best, name) for name in names[1:]},
+        against_best={name: against(statistics, best, name) for name in names[1:]},
     )
     if len(names) == 1:
         return Verdict(sentence=_alone(case, prior), best=best, recommended=best, reasons=())
@@ -117,7 +117,7 @@ def on_what(statistics: Statistics) -> str:
     return f"{times(statistics.rows, 'test row')}, {folds}, {count}"
 
 
-def _difference(statistics: Statistics, best: str, other: str) -> Difference:
+def against(statistics: Statistics, best: str, other: str) -> Difference:
     """Best minus other; equal scores may stand the other way round."""
     for found in statistics.differences:
         if (found.a, found.b) == (best, other):
