@@ -156,7 +156,7 @@ def _alone(case: _Case, prior: float | None) -> str:
     if prior is not None:
         above = "above" if estimate.low > prior else "not clearly above"
         start += f", {above} the {short(prior)} of always answering the commonest label"
-    return f"{start} ({on_what(case.statistics)})."
+    return f"{start}; measured on {on_what(case.statistics)}."
 
 
 def _winner(case: _Case, equivalent: list[str]) -> str:
@@ -179,7 +179,7 @@ def _winner(case: _Case, equivalent: list[str]) -> str:
             f"within {case.margin} of {joined(equivalent)}, and {cheaper} "
             f"{'it' if len(equivalent) == 1 else 'them'}"
         )
-    return f"{start}{'; '.join(said)} ({on_what(case.statistics)})."
+    return f"{start}{'; '.join(said)}; measured on {on_what(case.statistics)}."
 
 
 def _cheaper(case: _Case, recommended: str, undecided: list[str]) -> str:
@@ -190,7 +190,7 @@ def _cheaper(case: _Case, recommended: str, undecided: list[str]) -> str:
     if undecided:
         rows = times(case.statistics.rows, "test row")
         sentence += f"; {rows} leave open how {joined(undecided)} would compare"
-    return f"{sentence} ({on_what(case.statistics)})."
+    return f"{sentence}; measured on {on_what(case.statistics)}."
 
 
 def _share(case: _Case, name: str) -> str:
@@ -213,7 +213,7 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
     nearest = min(undecided, key=lambda name: case.against_best[name].value)
     found = case.against_best[nearest]
     others = len(undecided) - 1
-    more = f" (nor from {times(others, 'other method')})" if others else ""
+    more = f" or from {times(others, 'other method')}" if others else ""
     candidates = [case.best, *undecided]
     cheap, by = cheapest(candidates, case.costs)
     of_them = "the two" if len(candidates) == 2 else "these"
@@ -224,7 +224,7 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
         f"{times(case.statistics.rows, 'test row')} cannot separate it from {nearest}{more} "
         f"(difference {short(found.value)} {interval(found.low, found.high)}, "
         f"{p_value(found.p_holm)}), nor show that they are within {case.margin} of each other"
-        f"{ending} ({on_what(case.statistics)})."
+        f"{ending}; measured on {on_what(case.statistics)}."
     )
 
 
