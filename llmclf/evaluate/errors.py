@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmclf.config import DataError
+from llmclf.evaluate.align import aligned
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
@@ -262,7 +262,7 @@ def confusion_differences(
     """
     if a.multilabel or b.multilabel:
         return ()
-    b = _aligned(a, b)
+    b = aligned(a, b, "the second method")
     labels, size = a.labels, len(a.labels)
     # Invalid rows (-1) become the last column.
     counts_a, counts_b = (
@@ -285,22 +285,6 @@ def confusion_differences(
     ]
     order = lambda d: (-abs(d.rows_a - d.rows_b), d.label, d.predicted or "")  # noqa: E731
     return tuple(heapq.nsmallest(most, named, key=order))
-
-
-def _aligned(a: Predictions, b: Predictions) -> Predictions:
-    """``b`` with the rows and labels in the order of ``a``."""
-    if sorted(a.labels) != sorted(b.labels):
-        differing = ", ".join(sorted(set(a.labels) ^ set(b.labels)))
-        raise DataError(f"these predictions differ in the labels: {differing} are in one only.")
-    place = {id_: row for row, id_ in enumerate(b.ids)}
-    missing = [id_ for id_ in a.ids if id_ not in place]
-    if missing or len(a.ids) != len(b.ids):
-        example = f", such as {missing[0]!r}" if missing else ""
-        raise DataError(
-            f"these predictions are of different rows: {len(a.ids):,} and {len(b.ids):,}, "
-            f"{len(missing):,} of the first are not in the second{example}."
-        )
-    return b.take([place[id_] for id_ in a.ids]).with_labels(a.labels)
 
 
 def _names(predictions: Predictions, decision: np.ndarray) -> str:
