@@ -22,9 +22,9 @@ from llmclf.evaluate.resample import (
     Sampled,
     bca,
     combine,
+    extra_of_seeds,
     percentile,
     resample,
-    resampled_mean,
     stream,
 )
 
@@ -230,7 +230,7 @@ def paired_draws(
         ]
         return combine(values, rows, stream(seed, "\0".join(sorted(pair))))
     spread = [
-        resampled_mean(one.values[metric][0] - one.values[metric][0].mean(), len(rows[0]), rng)
+        extra_of_seeds(one.values[metric][0], len(rows[0]), rng)
         for one, rng in ((sampled[name], stream(seed, name)) for name in pair)
     ]
     return rows[0] + spread[0] - spread[1]
