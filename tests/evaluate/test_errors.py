@@ -157,7 +157,7 @@ def test_confusions_that_differ_most() -> None:
     assert confusion_differences(predictions, predictions) == ()
     turned = other.take(np.arange(300)[::-1]).with_labels(("c", "a", "b"))
     assert confusion_differences(predictions, turned, most=1) == (found,)
-    with pytest.raises(DataError, match="of different rows: 300 and 299"):
+    with pytest.raises(DataError, match="other rows than the first method: 300 and 299"):
         confusion_differences(predictions, other.take(range(299)))
 
 
