@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,16 @@ class Predictions:
             return (self.probabilities >= least).astype(self.targets.dtype)
         likeliest = self.probabilities.argmax(axis=1)
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The rows at these indices (int), in that order."""
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows.tolist()],
+            targets=self.targets[rows],
+            probabilities=self.probabilities[rows],
+            invalid=None if self.invalid is None else self.invalid[rows],
+        )
 
     def write(self, path: Path) -> None:
         """Write Parquet: ``id``, ``label`` (a list when multilabel), ``p_<label>``, ``scored_by``,
