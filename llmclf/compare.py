@@ -2,7 +2,8 @@
 others, and report.
 
 A recipe is a function that returns a list of experiments, one for each method, and calls
-:func:`main`. ``--folds 5 --seeds 0 1 2`` runs each of them on every fold with every seed.
+:func:`main`. ``--folds 5 --seeds 0 1 2`` runs each of them on every fold with every seed,
+``--budgets 8 16`` with so many labels of each class, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -60,6 +61,9 @@ class Launch:
     """Run each method on every one of this many folds."""
     seeds: tuple[int, ...] = ()
     """Run each method with every one of these seeds, on the test rows of the first."""
+    budgets: tuple[int, ...] = ()
+    """Run each method with this many labelled rows of each class, too (see
+    data.labels-per-class)."""
     only: tuple[str, ...] = ()
     """Run only the methods of these names."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -73,21 +77,35 @@ def main(
     *,
     title: str | None = None,
     report: ReportConfig | None = None,
+    folds: int | None = None,
+    seeds: tuple[int, ...] = (),
+    budgets: tuple[int, ...] = (),
     argv: Sequence[str] | None = None,
 ) -> None:
     """Run a recipe's experiments with the command line's overrides and report on them. Exit code 0:
-    done, 2: the user's mistake, 1: a failure, of one experiment too."""
+    done, 2: the user's mistake, 1: a failure, of one experiment too.
+
+    All but ``recipe`` and ``argv`` are the defaults of what the command line may say.
+    """
     quieten()
     console = main_console()
     document = sys.modules[recipe.__module__].__doc__ or ""
     with exit_on_user_error(), orderly_exit(), supervised():
         made = recipe()
-        options = Launch(experiment=made[0], report=report or ReportConfig())
+        options = Launch(
+            experiment=made[0],
+            report=report or ReportConfig(),
+            folds=folds,
+            seeds=seeds,
+            budgets=budgets,
+        )
         launches = [parse(dataclasses.replace(options, experiment=e), argv, document) for e in made]
         options = launches[0]
         check_overrides(made, [launch.experiment for launch in launches])
         chosen = [place(e, o.experiment) for e, o in zip(made, launches, strict=True)]
-        chosen = repeated(chosen_by_name(chosen, options.only), options.folds, options.seeds)
+        chosen = repeated(
+            chosen_by_name(chosen, options.only), options.folds, options.seeds, options.budgets
+        )
         if options.dry_run:
             for experiment in chosen:
                 dry_run(experiment, console)
@@ -116,46 +134,53 @@ def chosen_by_name(experiments: list[Experiment], only: Sequence[str]) -> list[E
 
 
 def repeated(
-    experiments: Sequence[Experiment], folds: int | None, seeds: Sequence[int]
+    experiments: Sequence[Experiment],
+    folds: int | None,
+    seeds: Sequence[int] = (),
+    budgets: Sequence[int] = (),
 ) -> list[Experiment]:
-    """Each experiment on every fold with every seed, fold by fold, in folders of their own.
+    """Each experiment on every fold with every seed and budget, in folders of their own.
 
-    The first seed splits the rows for all, so that seeds differ in training alone.
+    The first seed splits the rows for all, so that seeds differ in training alone. A method whose
+    budget is set already, such as few-shot prompting, keeps it. What shares rows comes together.
     """
     if folds is not None and folds < 2:
         raise ConfigError(f"--folds {folds}: must be 2 or more.")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {' '.join(map(str, seeds))}: each may be given once.")
-    found = []
-    all_folds: list[int | None] = [*range(folds)] if folds else [None]
-    all_seeds: list[int | None] = [*seeds] or [None]
-    for fold in all_folds:
-        for seed in all_seeds:
-            for experiment in experiments:
-                suffix = "" if fold is None else f"-fold{fold}"
-                suffix += "" if seed is None else f"-seed{seed}"
-                found.append(_repeat(experiment, fold, folds, seed, seeds, suffix))
+    for name, values in (("seeds", seeds), ("budgets", budgets)):
+        if len(set(values)) < len(values):
+            given = " ".join(map(str, values))
+            raise ConfigError(f"--{name} {given}: each may be given once.")
+    found = list(experiments)
+    if seeds:
+        found = [_with_seed(e, seed, seeds[0]) for seed in seeds for e in found]
+    found = [
+        e if budget is None else _with_data(e, f"-{budget}", labels_per_class=budget)
+        for budget in (None, *budgets)
+        for e in found
+        if budget is None or e.data.labels_per_class is None
+    ]
+    if folds is not None:
+        found = [
+            _with_data(e, f"-fold{fold}", fold=fold, folds=folds)
+            for fold in range(folds)
+            for e in found
+        ]
     return found
 
 
-def _repeat(
-    experiment: Experiment,
-    fold: int | None,
-    folds: int | None,
-    seed: int | None,
-    seeds: Sequence[int],
-    suffix: str,
-) -> Experiment:
-    data = experiment.data
-    if fold is not None:
-        data = dataclasses.replace(data, fold=fold, folds=folds)
-    if seed is not None and data.seed is None:
-        data = dataclasses.replace(data, seed=seeds[0])
+def _with_seed(experiment: Experiment, seed: int, split_seed: int) -> Experiment:
+    if experiment.data.seed is not None:
+        split_seed = experiment.data.seed
+    return dataclasses.replace(_with_data(experiment, f"-seed{seed}", seed=split_seed), seed=seed)
+
+
+def _with_data(experiment: Experiment, suffix: str, **settings: Any) -> Experiment:
+    """The experiment with other settings of its data, in a folder of its own."""
+    folder = experiment.folder
     return dataclasses.replace(
         experiment,
-        data=data,
-        seed=experiment.seed if seed is None else seed,
-        output_dir=experiment.folder.with_name(experiment.folder.name + suffix),
+        data=dataclasses.replace(experiment.data, **settings),
+        output_dir=folder.with_name(folder.name + suffix),
     )
 
 

@@ -268,7 +268,7 @@ def start_folder(
             "environment.json": describe() | in_force,
             "audit.json": report.to_json(),
         }
-        run_folder.start(experiment.folder, files, splits)
+        run_folder.start(experiment.folder, files, splits, report.seen)
 
 
 def results(
@@ -334,17 +334,22 @@ def check_overrides(before: Sequence[Experiment], after: Sequence[Experiment]) -
     """Refuse an option that no experiment reads, and in a comparison one that would make its
     members alike."""
     old, new = ([flatten(to_json(e)) for e in experiments] for experiments in (before, after))
-    used = {section for e in before for section in SECTIONS[e.method]}
+    optional = {name for names in SECTIONS.values() for name in names}
     for key in old[0]:
         if all(a[key] == b[key] for a, b in zip(old, new, strict=True)):
             continue
         section = key.partition(".")[0]
         option = "--" + key.replace("_", "-")
-        if section in {name for names in SECTIONS.values() for name in names} - used:
+        readers = [
+            settings
+            for e, settings in zip(before, old, strict=True)
+            if section not in optional or section in SECTIONS[e.method]
+        ]
+        if not readers:
             raise ConfigError(
                 f"{option}: this recipe does not read the settings of {section!r}. Leave it out."
             )
-        values = sorted({str(settings[key]) for settings in old})
+        values = sorted({str(settings[key]) for settings in readers})
         if len(values) > 1:
             raise ConfigError(
                 f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "

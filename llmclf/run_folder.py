@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import polars as pl
 
 from llmclf.config import ConfigError, dump_json, flatten, write_text
 from llmclf.data.corpus import Splits
@@ -17,6 +16,8 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.report.curves import plot_curves
 
 SCHEMA = 1  # of results.json
+PAIR = " \u2016 "
+"""Stands between text and pair in splits.parquet."""
 
 
 def problems(folder: Path) -> list[str]:
@@ -86,21 +87,43 @@ def membership(folder: Path) -> str:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))["membership"]
 
 
-def start(folder: Path, files: dict[str, Any], splits: Splits) -> None:
-    """Create the folder with these JSON files and the membership of the splits."""
+def start(folder: Path, files: dict[str, Any], splits: Splits, seen: dict[str, str]) -> None:
+    """Create the folder with these JSON files and the rows of the splits; ``seen``: see
+    :class:`llmclf.data.audit.Audit`."""
     try:
         for name, value in files.items():
             write_text(folder / name, dump_json(value))
-        write_membership(splits, folder / "splits.parquet")
+        write_rows(splits, seen, folder / "splits.parquet")
     except OSError as error:
         raise ConfigError(f"output_dir={str(folder)!r} cannot be written: {error}.") from error
 
 
-def write_membership(splits: Splits, path: Path) -> None:
-    """Write which row is in which split: columns ``id`` and ``split``."""
-    ids = [id_ for _, split in splits.named() for id_ in split.ids]
-    names = [name for name, split in splits.named() for _ in split.ids]
-    pq.write_table(pa.table({"id": ids, "split": names}), path)
+def write_rows(splits: Splits, seen: dict[str, str], path: Path) -> None:
+    """Write which row is in which split, and what a report needs of the rows.
+
+    Columns: ``id``, ``split``, ``words`` (of text and pair); of test rows alone ``text`` (with the
+    pair behind PAIR) and ``seen`` (the kind of repeat, where an earlier split has the row too).
+    """
+    parts = []
+    for name, split in splits.named():
+        texts = [pl.Series(t, dtype=pl.String) for t in (split.texts, split.pairs) if t is not None]
+        text = pl.select(pl.concat_str(texts, separator=PAIR)).to_series()
+        words = sum(t.str.count_matches(r"\S+").cast(pl.Int32) for t in texts)
+        test = name == "test"
+        parts.append(
+            pl.DataFrame(
+                {
+                    "id": pl.Series(split.ids, dtype=pl.String),
+                    "split": pl.Series([name], dtype=pl.String).new_from_index(0, len(split)),
+                    "words": words,
+                    "text": text if test else pl.Series([None] * len(split), dtype=pl.String),
+                    "seen": pl.Series(
+                        [seen.get(id_) if test else None for id_ in split.ids], dtype=pl.String
+                    ),
+                }
+            )
+        )
+    pl.concat(parts).write_parquet(path)
 
 
 def finish(

@@ -1,10 +1,11 @@
-"""Which approach suits film reviews? Six of them on the same rows, on a laptop CPU.
+"""Which approach suits film reviews? Seven of them on the same rows, on a laptop CPU.
 
     make demo
     python recipes/demo.py --output-dir runs/demo
 
 No model hub is needed: data and model come from PyPI packages. Sentences of film reviews rated by
-people (Hutto & Gilbert 2014), and a BERT of six layers (22.7M parameters).
+people (Hutto & Gilbert 2014), a BERT of six layers (22.7M parameters), for prompts a small Llama
+(134.5M).
 """
 
 from pathlib import Path
@@ -14,11 +15,12 @@ from llmclf.compare import main
 from llmclf.data.corpus import DataConfig
 from llmclf.experiment import Experiment
 from llmclf.model.build import ModelConfig
+from llmclf.prompt.config import PromptConfig
 from llmclf.train.config import TrainConfig
 
 FOLDER = Path("runs/demo")
 DATA = DataConfig(source="opinions/film", limit=4000)
-CHECKPOINT = "minilm-l6"
+CHECKPOINT, LLAMA = "minilm-l6", "smollm2-135m"
 
 
 def experiments() -> list[Experiment]:
@@ -54,7 +56,15 @@ def experiments() -> list[Experiment]:
         Experiment(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
         for name, (model, train) in settings.items()
     ]
-    return classical + trained
+    few_shot = Experiment(
+        name="few-shot",
+        method="prompt",
+        output_dir=FOLDER,
+        data=DATA,
+        model=ModelConfig(checkpoint=LLAMA),
+        prompt=PromptConfig(shots=16),
+    )
+    return [*classical, *trained, few_shot]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from llmclf.data.repeats import (
     leaking_rows,
     repeats_across,
     repeats_within,
+    seen_test_rows,
 )
 from llmclf.data.table import listed, shown
 
@@ -64,12 +65,15 @@ class Audit:
     """Split -> rows dropped since they repeat a row of validation or test."""
     leaked: dict[str, int]
     """Split -> rows left in it that training, or for test also validation, has seen."""
+    seen: dict[str, str]
+    """Id of each test row that training or validation rows still repeat -> exact, normalised or
+    near; not in the JSON, for splits.parquet has it by row."""
     truncated: dict[str, Any] | None = None
     """Rows longer than the model's limit; known only once a tokenizer is."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and strings."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "seen"}
 
     def table(self) -> Table:
         """For the terminal: what matters, warnings below."""
@@ -99,7 +103,7 @@ def audit(
         splits = _without(splits, rows, leaking)
     left = rows.filter(~leaking) if duplicates == "drop" else rows
     within = repeats_within(rows)
-    add_near(left, within, across)
+    near = add_near(left, within, across)
     classes = _classes(splits)
     return splits, Audit(
         rows={name: len(split) for name, split in splits.named()},
@@ -115,6 +119,7 @@ def audit(
         duplicates=duplicates,
         dropped=dropped,
         leaked=leaked_rows(left),
+        seen=seen_test_rows(left, near),
     )
 
 

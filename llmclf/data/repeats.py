@@ -12,6 +12,7 @@ from llmclf.data.corpus import Split, Splits
 from llmclf.data.near import near_pairs
 
 NAMES = ("train", "validation", "test")
+TEST = NAMES.index("test")
 EXAMPLES = 5
 """Examples kept of each finding."""
 
@@ -110,8 +111,11 @@ def leaked_rows(rows: pl.DataFrame) -> dict[str, int]:
 
 def add_near(
     rows: pl.DataFrame, within: dict[str, dict[str, int]], across: dict[str, dict[str, Any]]
-) -> None:
-    """Count near duplicates into ``within`` and ``across``, repeats left aside."""
+) -> pl.Series:
+    """Count near duplicates into ``within`` and ``across``, repeats left aside.
+
+    Returns ``normalised`` of the test rows that have one in another split.
+    """
     rows = rows.unique(["split", "normalised"], keep="first", maintain_order=True).sort(
         "split", maintain_order=True
     )
@@ -134,3 +138,19 @@ def add_near(
             "rows": len(np.unique(pairs[of][:, 1])),
             "examples": examples,
         }
+    return rows["normalised"].gather(np.unique(pairs[(a < TEST) & (b == TEST)][:, 1]))
+
+
+def seen_test_rows(rows: pl.DataFrame, near: pl.Series) -> dict[str, str]:
+    """Id of each test row that an earlier split repeats -> exact, normalised or near."""
+    test = rows.filter(pl.col("split") == TEST)
+    earlier = rows.filter(pl.col("split") < TEST)
+    kind = (
+        pl.when(pl.col("exact").is_in(earlier["exact"].implode()))
+        .then(pl.lit("exact"))
+        .when(pl.col("normalised").is_in(earlier["normalised"].implode()))
+        .then(pl.lit("normalised"))
+        .when(pl.col("normalised").is_in(near.implode()))
+        .then(pl.lit("near"))
+    )
+    return dict(test.select("id", kind.alias("kind")).drop_nulls().iter_rows())

@@ -35,6 +35,13 @@ class Cost:
     devices: int | None = None
     device_hours: float | None = None
     """Devices times hours of training."""
+    train_energy_joules: float | None = None
+    """Of GPUs and CPUs while training, evaluations included; of an interrupted run, None."""
+    predict_energy_joules: float | None = None
+    """Likewise, of the forward passes over the test rows."""
+    energy_meters: list[str] | None = None
+    """What the energy was read from: nvml (GPUs), rapl (CPUs, other processes included); None:
+    nothing could be read."""
     input_tokens: int | None = None
     """Tokens of all prompts that a server was sent, as it counts them."""
     output_tokens: int | None = None

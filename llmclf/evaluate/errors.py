@@ -267,17 +267,21 @@ def confusion_differences(
     counts_a, counts_b = _confusions(a), _confusions(b)[np.ix_(columns, [*columns, -1])]
     gap = np.abs(counts_a - counts_b)
     np.fill_diagonal(gap, 0)
-    predicted = (*a.labels, None)
-    cells = [(-int(gap[true, guess]), int(true), int(guess)) for true, guess in np.argwhere(gap)]
-    return tuple(
+    names = (*a.labels, None)
+    differing = [
         ConfusionDifference(
             label=a.labels[true],
-            predicted=predicted[guess],
+            predicted=names[guess],
             rows_a=int(counts_a[true, guess]),
             rows_b=int(counts_b[true, guess]),
         )
-        for _, true, guess in heapq.nsmallest(most, cells)
-    )
+        for true, guess in np.argwhere(gap)
+    ]
+    return tuple(heapq.nsmallest(most, differing, key=_smallest_difference_last))
+
+
+def _smallest_difference_last(cell: ConfusionDifference) -> tuple[int, str, str]:
+    return -abs(cell.rows_a - cell.rows_b), cell.label, cell.predicted or ""
 
 
 def _confusions(predictions: Predictions) -> np.ndarray:
@@ -290,13 +294,16 @@ def _confusions(predictions: Predictions) -> np.ndarray:
 def _require_same_rows(a: Predictions, b: Predictions) -> None:
     if sorted(a.labels) != sorted(b.labels):
         differing = ", ".join(sorted(set(a.labels) ^ set(b.labels)))
-        raise DataError(f"two methods differ in the labels: only one has {differing}.")
+        raise DataError(
+            f"two methods differ in the labels: only one has {differing}. Compare runs of the same "
+            "data."
+        )
     given_a, given_b = _given(a), _given(b)
     other = sorted(given_a.keys() ^ given_b.keys())
     if other:
         raise DataError(
-            f"two methods were tested on different rows: only one has {other[0]!r} and "
-            f"{len(other) - 1:,} others. Compare runs with the same data settings, seed and fold."
+            f"two methods were tested on different rows: {len(other):,} are of one only, such as "
+            f"{other[0]!r}. Compare runs with the same data settings, seed and fold."
         )
     row = next((i for i in given_a if given_a[i] != given_b[i]), None)
     if row is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,14 +94,31 @@ class Predictions:
         likeliest = self.probabilities.argmax(axis=1)
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
 
-    def take(self, rows: np.ndarray) -> Predictions:
-        """The rows at these indices (int), in that order."""
+    def take(self, rows: np.ndarray | Sequence[int]) -> Predictions:
+        """The rows at these indices, in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
-            ids=[self.ids[row] for row in rows.tolist()],
+            ids=[self.ids[row] for row in rows],
             targets=self.targets[rows],
             probabilities=self.probabilities[rows],
             invalid=None if self.invalid is None else self.invalid[rows],
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> Predictions:
+        """The same with the labels in this order. Raises ValueError unless they are the same."""
+        _require(sorted(labels) == sorted(self.labels), f"labels: {labels}, not {self.labels}")
+        columns = [self.labels.index(label) for label in labels]
+        thresholds = self.thresholds and tuple(self.thresholds[c] for c in columns)
+        # Where in the new order each old column stands.
+        place = np.argsort(columns)
+        targets = self.targets[:, columns] if self.multilabel else place[self.targets]
+        return replace(
+            self,
+            labels=tuple(labels),
+            targets=targets,
+            probabilities=self.probabilities[:, columns],
+            thresholds=thresholds,
         )
 
     def write(self, path: Path) -> None:

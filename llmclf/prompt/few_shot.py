@@ -5,6 +5,7 @@ variants -> questions -> log-likelihoods -> probabilities
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,6 +21,7 @@ from llmclf.embedded import cache_dir
 from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.energy import EnergyMeter, meter_of, total
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import ModelConfig
 from llmclf.prompt import local, remote
@@ -66,7 +68,12 @@ class FewShot:
     splits: Splits
     variants: list[Variant]
     model: Model
-    is_main: bool
+    accelerator: Accelerator
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.accelerator.is_main_process
 
     def plan(self) -> dict[str, Any]:
         """What would happen, for ``--dry-run`` and environment.json."""
@@ -91,7 +98,8 @@ class FewShot:
             write_text(folder / "prompt" / "prompts.json", dump_json(self.shown()))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        with PeakMemory() as memory:
+        resumed = any((folder / "prompt").glob("scored-*"))
+        with PeakMemory() as memory, meter_of(self.accelerator) as energy:
             scored = self.model.score(folder / "prompt", console)
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else memory.peak_bytes
         splits, first, kind = self.splits, scored[0], scored[0].kind(self.config.calibration)
@@ -112,7 +120,19 @@ class FewShot:
         }
         if validation is not None:
             validation = fitted.apply(validation)
-        return validation, fitted.apply(test), self.cost(max(gather_object([peak]))), fitted, found
+        spent = dataclasses.replace(
+            self.cost(max(gather_object([peak]))),
+            predict_energy_joules=None if resumed else self.test_joules(energy),
+            energy_meters=sorted(set(gather_object(energy.meters))) or None,
+        )
+        return validation, fitted.apply(test), spent, fitted, found
+
+    def test_joules(self, meter: EnergyMeter) -> float | None:
+        """The test rows' share of what a model on this machine took; a server's is not known."""
+        joules, seconds = total(gather_object([meter.joules])), self.model.seconds
+        if joules is None or self.model.parameters is None or not seconds["all"]:
+            return None
+        return joules * seconds["test"] / seconds["all"]
 
     def cost(self, peak_bytes: int) -> Cost:
         """What the answers took. Answers from a cache were timed in another run, or never."""
@@ -197,8 +217,9 @@ def prepare(
             accelerator=accelerator,
             weights=weights,
         )
-    main = accelerator.is_main_process
-    return FewShot(config=config, splits=splits, variants=asked, model=model, is_main=main)
+    return FewShot(
+        config=config, splits=splits, variants=asked, model=model, accelerator=accelerator
+    )
 
 
 def check_alone(num_processes: int) -> None:

@@ -100,16 +100,19 @@ class Checkpoints:
         self._load_weights(self.best(state), strategy)
         strategy.written(state.step)
 
+    def newest(self) -> Path | None:
+        """What a run would go on from; None at its start."""
+        return max(self.folder.glob("step-*"), default=None) if self.folder.is_dir() else None
+
     def resume(self, strategy: Native | Zero) -> State:
         """Restore the newest whole checkpoint; a new State when there is none.
 
         With the number of ranks that wrote it, to the same bits; with another, to the same weights
         and the same rows in the same order, but other dropout. Raises UserError when it is damaged.
         """
-        steps = sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
-        if not steps:
+        folder = self.newest()
+        if folder is None:
             return State()
-        folder = steps[-1]
         check(folder)
         state = State(**json.loads((folder / "state.json").read_text()))
         self._load_weights(folder, strategy)

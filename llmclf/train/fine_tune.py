@@ -27,6 +27,7 @@ from llmclf.data.encode import Collator, Encoded, encode
 from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
+from llmclf.evaluate.energy import meter_of, total
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import (
     ModelConfig,
@@ -117,19 +118,21 @@ class FineTune:
             torch.cuda.reset_peak_memory_stats()
         set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
         checkpoints = Checkpoints(folder / "checkpoints", self.accelerator)
+        resumed = checkpoints.newest() is not None
         with PeakMemory() as memory:
-            state, engine = train(
-                self.model,
-                self.task,
-                self.config,
-                self.family,
-                accelerator=self.accelerator,
-                in_force=self.in_force,
-                checkpoints=checkpoints,
-                metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
-                console=console,
-                seed=self.seed,
-            )
+            with meter_of(self.accelerator) as train_energy:
+                state, engine = train(
+                    self.model,
+                    self.task,
+                    self.config,
+                    self.family,
+                    accelerator=self.accelerator,
+                    in_force=self.in_force,
+                    checkpoints=checkpoints,
+                    metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
+                    console=console,
+                    seed=self.seed,
+                )
             cost = self.train_cost(state)
             best = checkpoints.best(state)
             fitted = calibration.fit(self.predict(engine, self.task.validation))
@@ -138,7 +141,8 @@ class FineTune:
             left = fitted if model is engine else replace(fitted, temperature=1.0)
             validation = left.apply(self.predict(model, self.task.validation))
             started = time.perf_counter()
-            test = left.apply(self.predict(model, self.test))
+            with meter_of(self.accelerator) as predict_energy:
+                test = left.apply(self.predict(model, self.test))
             seconds = time.perf_counter() - started
         if torch.cuda.is_available():
             peak = torch.cuda.max_memory_allocated()
@@ -148,6 +152,9 @@ class FineTune:
             "predict_seconds": seconds,
             "predict_examples_per_second": len(self.test) / seconds,
             "peak_memory_bytes": max(gather_object([peak])),
+            "train_energy_joules": None if resumed else total(gather_object([train_energy.joules])),
+            "predict_energy_joules": total(gather_object([predict_energy.joules])),
+            "energy_meters": sorted(set(gather_object(predict_energy.meters))) or None,
         }
         return validation, test, Cost(**cost), fitted
 

@@ -24,8 +24,8 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def _load(source: Path, seed: int = 0, **settings: Any) -> Splits:
-    return load_splits(DataConfig(source=str(source), **settings), seed)
+def _load(source: Path, seed: int = 0, data_seed: int | None = None, **settings: Any) -> Splits:
+    return load_splits(DataConfig(source=str(source), seed=data_seed, **settings), seed)
 
 
 def _shares(split: Split) -> np.ndarray:
@@ -255,3 +255,35 @@ def test_movie_reviews(shared_data: Path) -> None:
     splits = _load(shared_data / "movie_reviews.jsonl.gz")
     assert splits.labels == ("negative", "positive")
     assert "cv000_29416" in {id_ for _, split in splits.named() for id_ in split.ids}
+
+
+def test_a_budget_of_labels_is_nested_and_leaves_the_test_rows_alone(corpus: Path) -> None:
+    whole = _load(corpus, seed=3)
+    kept: set[str] = set()
+    for budget in (4, 10, 40):
+        splits = _load(corpus, seed=3, labels_per_class=budget)
+        assert splits.test.ids == whole.test.ids
+        targets = np.concatenate([splits.train.targets, splits.validation.targets])
+        assert np.bincount(targets).tolist() == [budget] * 3
+        labelled = {*splits.train.ids, *splits.validation.ids}
+        assert kept < labelled < {*whole.train.ids, *whole.validation.ids}
+        kept = labelled
+    more = _load(corpus, seed=3, labels_per_class=1000)
+    assert more.membership == whole.membership
+
+
+def test_the_split_has_a_seed_of_its_own(corpus: Path) -> None:
+    """Another seed then draws other labels for a budget, and changes nothing else."""
+    first, second = (_load(corpus, seed=seed, data_seed=7) for seed in (0, 1))
+    assert first.membership == second.membership
+    few = [_load(corpus, seed=seed, data_seed=7, labels_per_class=8) for seed in (0, 1)]
+    assert few[0].test.ids == few[1].test.ids == first.test.ids
+    assert set(few[0].train.ids) != set(few[1].train.ids)
+    assert _load(corpus, seed=0).membership != _load(corpus, seed=1).membership
+
+
+def test_a_budget_counts_rows_of_groups_too(corpus: Path) -> None:
+    splits = _load(corpus, labels_per_class=20, group="author")
+    targets = np.concatenate([splits.train.targets, splits.validation.targets])
+    assert np.bincount(targets).tolist() == [20] * 3
+    assert not set(splits.train.groups or ()) & set(splits.test.groups or ())

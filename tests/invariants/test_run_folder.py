@@ -28,7 +28,7 @@ FILES = {
 }  # fmt: skip
 RESULTS = {
     "schema", "name", "method", "model", "labels", "membership", "validation", "test", "prior",
-    "cost",
+    "cost", "calibration",
 }  # fmt: skip
 SCORES = {
     "n", "accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece", "per_label",
@@ -38,6 +38,7 @@ COST = {
     "train_seconds", "predict_seconds", "predict_examples_per_second", "peak_memory_bytes",
     "total_parameters", "trainable_parameters", "train_tokens", "train_tokens_per_second", "flops",
     "mfu", "devices", "device_hours", "input_tokens", "output_tokens", "price",
+    "train_energy_joules", "predict_energy_joules", "energy_meters",
 }  # fmt: skip
 IN_FORCE = {
     "world_size", "strategy", "precision", "micro_batch_size", "accumulation", "global_batch_size",
@@ -81,7 +82,11 @@ def test_results_and_cost_have_every_key(experiment: Experiment) -> None:
     assert cost.keys() == COST
     # No peak is known for a CPU, and no server was asked.
     unknown = {"mfu", "input_tokens", "output_tokens", "price"}
-    assert {key for key in COST if cost[key] is None} == unknown
+    energy = {"train_energy_joules", "predict_energy_joules", "energy_meters"}
+    assert {key for key in COST - energy if cost[key] is None} == unknown
+    # Whether there is a meter depends on the machine; all are there, or none.
+    assert len({cost[key] is None for key in energy}) == 1
+    unknown |= energy
     assert all(cost[key] > 0 for key in COST - unknown)
     assert cost["devices"] == 1
     assert cost["trainable_parameters"] == cost["total_parameters"]

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import random
+import runpy
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from llmclf.experiment import Experiment, main
+from llmclf import compare
+from llmclf.experiment import Experiment, Launch, parse
+from llmclf.report.config import ReportConfig
 from tests.tiny import byte_llama  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -52,10 +55,13 @@ PROMPTS = [
 
 def launch(path: Path, *options: str) -> int:
     """Run a recipe in this process; returns the exit code."""
+    before, sys.argv = sys.argv, [str(path), *options]
     try:
-        main(recipe(path), argv=list(options))
+        runpy.run_path(str(path), run_name="__main__")
     except SystemExit as stop:
         return int(stop.code or 0)
+    finally:
+        sys.argv = before
     return 0
 
 
@@ -87,8 +93,6 @@ def test_help_shows_commands_and_options(path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_commands_in_the_docstring_are_valid(path: Path) -> None:
     """Each command of the docstring parses; nothing is run."""
-    from llmclf.experiment import parse
-
     made = recipe(path)()
     commands = [
         line.strip()
@@ -101,7 +105,11 @@ def test_commands_in_the_docstring_are_valid(path: Path) -> None:
         words = shlex.split(command)
         options = words[words.index(f"recipes/{path.name}") + 1 :]
         for experiment in made if isinstance(made, list) else [made]:
-            parse(experiment, options, None)
+            if isinstance(made, list):
+                launch = compare.Launch(experiment=experiment, report=ReportConfig())
+                parse(launch, options, None)
+            else:
+                parse(Launch(experiment=experiment), options, None)
         if "--config_file" in words:
             assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 
