@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from llmclf.config import ConfigError, write_text
@@ -17,10 +18,8 @@ def write(analysis: Analysis, folder: Path) -> dict[str, Path]:
     Each file is whole or absent. Raises ConfigError where the folder cannot be written.
     """
     texts = {"report.md": markdown(analysis)}
-    if importlib.util.find_spec("llmclf.report.html") is not None:
-        from llmclf.report.html import html
-
-        texts["report.html"] = html(analysis)
+    if find_spec("llmclf.report.html") is not None:
+        texts["report.html"] = import_module("llmclf.report.html").html(analysis)
     texts |= {f"tables/{grid.name}.csv": csv_text(grid) for grid in grids(analysis)}
     try:
         # Of an earlier report, which may have had tables that this one lacks.

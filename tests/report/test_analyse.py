@@ -146,6 +146,44 @@ def test_multilabel_runs(tmp_path: Path) -> None:
     assert "## Confusion" not in whole(analysis)
 
 
+def test_a_study_of_label_budgets_has_break_even_curves(tmp_path: Path) -> None:
+    rights = {8: 60, 32: 150, None: 190}
+    for budget, right in rights.items():
+        for seed in (0, 1):
+            write_run(
+                tmp_path / f"full-{budget}-{seed}",
+                predicted(right + seed, 200),
+                name="full",
+                labels_per_class=budget,
+                seed=seed,
+                membership=f"{budget}{seed if budget else ''}".ljust(64, "0"),
+                train_rows=2 * (budget or 100),
+            )
+    write_run(
+        tmp_path / "prompt",
+        predicted(120, 200),
+        name="prompt",
+        method="prompt",
+        labels_per_class=8,
+        membership="80".ljust(64, "0"),
+        train_rows=16,
+    )
+    analysis = analysed(tmp_path)
+    assert analysis.verdict.best == "full"
+    assert analysis.statistics.estimates["full"]["accuracy"].value == pytest.approx(190.5 / 200)
+    found = analysis.break_even
+    assert found is not None
+    curve = [(p.budget, p.per_class, p.seeds) for p in found.curves["full"]]
+    assert curve == [(16, 8, 2), (64, 32, 2), (200, None, 2)]
+    assert [p.budget for p in found.curves["prompt"]] == [16]
+    (crossing,) = found.crossings
+    assert (crossing.method, crossing.reference, crossing.budget) == ("full", "prompt", 64)
+    text = whole(analysis)
+    assert "| full | prompt | 64 |" in text
+    assert "\n## Labelled rows\n" in text
+    assert any("prompt: shown with 8 labelled rows" in line for line in analysis.left_out)
+
+
 def test_metric_of_the_report_decides(tmp_path: Path) -> None:
     targets = np.arange(20) // 16
     for name, guess in (
