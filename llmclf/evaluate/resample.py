@@ -151,8 +151,11 @@ def extra_of_seeds(seeds: np.ndarray, resamples: int, rng: np.random.Generator) 
 
 
 def extra(variance: float, n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws of the error of a mean of n values of this variance, by Student's t."""
-    return rng.standard_t(n - 1, resamples) * np.sqrt(max(0.0, variance) / n)
+    """Draws of the error of a mean of n values of this variance, by Student's t.
+
+    With at least 2 degrees of freedom: those of two values would leave every question open.
+    """
+    return rng.standard_t(max(n - 1, 2), resamples) * np.sqrt(max(0.0, variance) / n)
 
 
 def percentile(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
