@@ -9,7 +9,7 @@ from llmclf.report import html_tables as tables
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.figures import grids, lines, price, scores
 from llmclf.report.figures.draw import Drawn
-from llmclf.report.show import metric_name, percent, score, visible
+from llmclf.report.show import metric_name, score, visible
 from llmclf.report.table import Table
 
 
@@ -25,6 +25,10 @@ class Block:
     tables: tuple[Table, ...] = ()
     items: tuple[str, ...] = ()
     command: str = ""
+    beside: bool = False
+    """Whether the figure's numbers and the sentences stand next to it and not below."""
+    open: bool = True
+    """Whether numbers beside a figure are open from the start."""
     folded: bool = False
     """Whether it opens only on a click, below its heading."""
 
@@ -160,10 +164,11 @@ def _cost(analysis: Analysis) -> Part:
 def _labels(analysis: Analysis) -> Part:
     shown = bool(analysis.methods[0].labels)
     figures = (scores.label_scores(analysis),) if shown else ()
+    few = len(analysis.labels) <= scores.MOST_LABELS
     return _part(
         "labels",
         "Which labels are hard",
-        [Block(figures=figures, layout="one")] if shown else [],
+        [Block(figures=figures, layout="one", beside=True, open=few)] if shown else [],
         "The best method has no scores by label.",
     )
 
@@ -173,7 +178,9 @@ def _coverage(analysis: Analysis) -> Part:
     return _part(
         "coverage",
         "Leaving the unsure rows to people",
-        [Block(figures=(lines.coverage(analysis.methods),), layout="one")] if known else [],
+        [Block(figures=(lines.coverage(analysis.methods),), layout="one", beside=True)]
+        if known
+        else [],
         "No run has probabilities to rank rows by.",
     )
 
@@ -186,7 +193,7 @@ def _break_even(analysis: Analysis) -> Part:
         metric = metric_name(analysis.statistics.metric)
         said = tuple(visible(lines.crossing_sentence(c)) for c in found.crossings)
         figure = lines.break_even(found, order, metric)
-        blocks.append(Block(figures=(figure,), layout="one", items=said))
+        blocks.append(Block(figures=(figure,), layout="one", items=said, beside=True, open=False))
     return _part(
         "break-even",
         "How many labels pay off",
@@ -200,7 +207,9 @@ def _lengths(analysis: Analysis) -> Part:
     return _part(
         "lengths",
         "Short and long texts",
-        [Block(figures=(scores.length_scores(analysis.methods),), layout="one")] if known else [],
+        [Block(figures=(scores.length_scores(analysis.methods),), layout="one", beside=True)]
+        if known
+        else [],
         "No run folder holds the texts, so their length is not known.",
     )
 
@@ -266,7 +275,6 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
         ("labels" + (", several a row" if analysis.multilabel else ""), str(len(analysis.labels))),
         ("methods compared", str(len(analysis.methods))),
         ("folds", str(stats.folds) if stats.folds > 1 else ""),
-        ("margin that does not matter", percent(stats.margin) if not stats.margin * 100 % 1 else
-         f"{stats.margin:g}"),
+        ("margin that does not matter", f"{stats.margin:g}"),
     ]  # fmt: skip
     return [(name, value) for name, value in found if value]

@@ -81,7 +81,7 @@ def confusion_difference(
         "confusion-difference",
         f"{names[0]} minus {names[1]}",
         f"Difference of the confusion matrices of {names[0]} and {names[1]}. The largest: "
-        f"{labels[i]} taken for {labels[j]}, {_points(part[i, j]) or '0'} percentage points.",
+        f"{labels[i]} taken for {labels[j]}, {_points(part[i, j])} percentage points.",
         None,
         "Percentage points of the true label's rows. On the diagonal plus is better, beside it "
         "minus is.",
@@ -90,7 +90,7 @@ def confusion_difference(
 
 def _points(value: float) -> str:
     rounded = round(100 * value)
-    return f"{rounded:+d}".replace("-", "\u2212") if rounded else ""
+    return f"{rounded:+d}".replace("-", "\u2212") if rounded else "0"
 
 
 def _matrix(

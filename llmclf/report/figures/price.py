@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from llmclf.report.analysis import Analysis
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, say, style
@@ -31,14 +32,14 @@ def measures(analysis: Analysis) -> tuple[Measure | None, Measure | None]:
     None where hardly a method was measured.
     """
     currency = analysis.config.currency.strip()
-    price = f"price{f', {currency}' if currency else ''}"
+    unit = f" in {currency}" if currency else ""
     training = (
-        Measure("train_price", f"{price} of training"),
+        Measure("train_price", f"price of training{unit}"),
         Measure("device_hours", "device-hours of training"),
         Measure("train_seconds", "seconds of training"),
     )
     prediction = (
-        Measure("price_per_1000", f"{price} of 1,000 texts"),
+        Measure("price_per_1000", f"price of 1,000 texts{unit}"),
         Measure("predict_seconds_per_1000", "seconds for 1,000 texts"),
     )
     return _known(analysis, training), _known(analysis, prediction)
@@ -127,9 +128,17 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
         else:
             axes.set_xscale("symlog", linthresh=low)
             axes.set_xlim(-low / 4, high * 2.5)
-        axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
+        axes.xaxis.set_major_locator(FixedLocator(_decades(costs)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(number)
+
+
+def _decades(costs: Sequence[float]) -> list[float]:
+    """At most six powers of ten from the least to the most, and 0 where something costs nothing."""
+    positive = np.log10([c for c in costs if c > 0])
+    powers = np.arange(np.floor(positive.min()), np.ceil(positive.max()) + 1)
+    kept = [float(10.0**p) for p in powers[:: len(powers) // 7 + 1]]
+    return [0.0] * (min(costs) <= 0) + kept
 
 
 def _names(
@@ -140,10 +149,13 @@ def _names(
     points = axes.transData.transform(np.column_stack([costs, scores]))
     frame = axes.get_window_extent()
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for (x, y), (x_next, y_next) in pairwise(points[on]):
+        taken += [(x, y - 2, x_next, y + 2), (x_next - 2, y, x_next + 2, y_next)]
     for i in [*on, *(k for k in range(len(names)) if k not in on)]:
         text = short(names[i], 20)
         wide, (x, y) = 5.6 * len(text), points[i]
-        choices = [(x + 9, y), (x - 9 - wide, y), (x - wide / 2, y + 14), (x - wide / 2, y - 14)]
+        choices = [(x + 9, y), (x - 9 - wide, y), (x + 6, y + 11), (x - 6 - wide, y + 11)]
+        choices += [(x - wide / 2, y + 14), (x - wide / 2, y - 14), (x + 6, y - 12)]
         choices += [(x + 9, y + k) for k in (12, -12, 24, -24)]
         inside = [
             (a, b) for a, b in choices

@@ -31,7 +31,7 @@ def score_intervals(analysis: Analysis) -> Drawn:
     rows = [(m.name, stats.estimates[m.name][stats.metric]) for m in analysis.methods]
     published = sorted(analysis.published.items(), key=lambda pair: -pair[1])
     count = len(rows) + len(published)
-    figure, axes = canvas(34 * count + 56, left=10, right=52)
+    figure, axes = canvas(36 * count + 56, left=10, right=52)
     best = rows[0][1].value
     axes.axvspan(best - stats.margin, best, color=SERIES[0], alpha=0.12, lw=0)
     for i, (name, e) in enumerate(rows):
@@ -75,7 +75,7 @@ def score_intervals(analysis: Analysis) -> Drawn:
 
 def _row(axes: Axes, i: int, name: str, value: str, **how: str) -> None:
     across = axes.get_yaxis_transform()
-    say(axes, 0, i - 0.42, short(name, 48), transform=across, **how)
+    say(axes, 0, i - 0.4, short(name, 48), transform=across, **how)
     say(axes, 1.03, i, value, transform=across, **how)
 
 
@@ -170,13 +170,18 @@ def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
         caption="Labels without rows of a length count 0 there, so compare methods, not lengths, "
         "where a bucket is small.",
         table=table(
-            "Macro-F1 and accuracy by length",
-            ("Method", "Words", "Rows", "Macro-F1", "Accuracy"),
+            "Macro-F1 by length",
+            ("Words", "Rows", *(m.name for _, m in shown)),
             [
-                (m.name, span(b.low, b.high), f"{b.rows:,}", score(b.macro_f1), score(b.accuracy))
-                for _, m in shown
-                for b in m.lengths
+                (
+                    span(b.low, b.high),
+                    f"{b.rows:,}",
+                    *(
+                        score(m.lengths[k].macro_f1 if k < len(m.lengths) else None)
+                        for _, m in shown
+                    ),
+                )
+                for k, b in enumerate(buckets)
             ],
-            texts=2,
         ),
     )
