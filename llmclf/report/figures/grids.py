@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from llmclf.evaluate.calibration import ReliabilityBin
 from llmclf.report.analysis import CalibrationReport
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, panel, say
-from llmclf.report.figures.svg import MUTED, RULE, SERIES
+from llmclf.report.figures.svg import MUTED, PAPER, RULE, SERIES
 from llmclf.report.show import percent, score, short, span
 from llmclf.report.table import Table, table
 
@@ -48,7 +48,7 @@ def confusion_matrix(
 ) -> Drawn:
     """Shares of each true label's rows by predicted label."""
     part = shares(confusion)
-    texts = np.array([[percent(v) if v >= 0.005 else "" for v in row] for row in part])
+    texts = np.array([[f"{v:.0%}" if v >= 0.005 else "" for v in row] for row in part])
     told = _pairs(confusion, labels)
     worst = f"Most confused: {told[0][0]} taken for {told[0][1]}, {told[0][2]} of its rows."
     right = np.trace(confusion) / max(confusion.sum(), 1)
@@ -107,28 +107,27 @@ def _matrix(
     size, few = len(labels), len(labels) <= 4
     width = 300.0 if few else 420.0
     left = 84.0 if few else 100.0
-    side = width - left - 8
+    right = 8.0 if few else 36.0
+    side = width - left - right
     # The names above stand aslant where they would touch.
     above = 34.0 if few else 84.0
     figure, axes = canvas(
-        side * (0.62 if few else 0.8) + above + 8, width=width, left=left, right=8, top=above,
+        side * (0.62 if few else 0.8) + above + 8, width=width, left=left, right=right, top=above,
         bottom=8,
     )  # fmt: skip
     axes.grid(False)
     axes.set(xlim=(0, size), ylim=(size, 0), xticks=[], yticks=[])
     axes.spines["bottom"].set_visible(False)
+    axes.add_artist(Rectangle((0, 0), size, size, facecolor=SERIES[0], alpha=0.05, lw=0))
+    for i, j in np.argwhere(texts != ""):
+        colour = SERIES[0] if part[i, j] >= 0 else SERIES[1]
+        # add_artist: the limits stand, and keeping track of them takes most of the time.
+        axes.add_artist(Rectangle((j, i), 1, 1, fc=colour, alpha=0.7 * abs(part[i, j]), lw=0))
+        say(axes, j + 0.5, i + 0.52, texts[i, j], ha="center", fontsize=11 if few else 9,
+            weight="bold" if i == j else "normal")  # fmt: skip
+    axes.hlines(range(size + 1), 0, size, color=PAPER, lw=1.5)
+    axes.vlines(range(size + 1), 0, size, color=PAPER, lw=1.5)
     for i in range(size):
-        for j in range(size):
-            value = part[i, j]
-            colour = SERIES[0] if value >= 0 else SERIES[1]
-            cell = Rectangle((j, i), 1, 1, facecolor=colour, alpha=0.04 + 0.66 * abs(value), lw=0)
-            axes.add_patch(cell)
-            if texts[i, j]:
-                bold = "bold" if i == j else "normal"
-                say(axes, j + 0.5, i + 0.52, texts[i, j], ha="center", weight=bold,
-                    fontsize=11 if few else 9)  # fmt: skip
-        axes.plot([0, size], [i, i], color="#ffffff", lw=1.5)
-        axes.plot([i, i], [0, size], color="#ffffff", lw=1.5)
         _label(axes, i, labels[i], few, size)
     say(axes, -left / side, -0.04, "true ↓", transform=axes.get_yaxis_transform(), color=MUTED,
         fontsize=9, va="bottom")  # fmt: skip
@@ -143,7 +142,7 @@ def _label(axes: Axes, i: int, label: str, few: bool, size: int) -> None:
     if few:
         say(axes, i + 0.5, -0.05, short(label, max(36 // size, 7)), ha="center", va="bottom")
     else:
-        say(axes, i + 0.4, -0.15, short(label, 16), rotation=45, va="bottom", ha="left",
+        say(axes, i + 0.4, -0.15, short(label, 14), rotation=45, va="bottom", ha="left",
             rotation_mode="anchor")  # fmt: skip
 
 

@@ -141,8 +141,8 @@ def coverage(methods: tuple[MethodReport, ...]) -> Drawn:
         caption="Right end: every row is answered. Area in the table: mean error over all shares "
         "(0 is best).",
         table=table(
-            "Accuracy by share answered",
-            ("Method", *(f"{s:.0%} answered" for s in shares), "Area"),
+            "Accuracy by the share of rows answered",
+            ("Method", *(f"{s:.0%}" for s in shares), "Area"),
             rows,
         ),
     )
