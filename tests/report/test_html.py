@@ -107,8 +107,9 @@ def test_every_method_score_and_setting_is_there(whole):
         estimate = analysis.statistics.estimates[m.name]["macro_f1"]
         assert page.has(m.name) and page.has(f"{estimate.value:.3f}")
         assert page.has(m.command)
-    for text in ("BERT-base (Li et al. 2021)", "published, not measured here", "train.learning_rate",
-                 "packages.torch", "2.13.0", "row 91", "Great, another Monday."):  # fmt: skip
+    for text in ("BERT-base (Li et al. 2021)", "published, not measured here",
+                 "train.learning_rate", "packages.torch", "2.13.0", "row 91",
+                 "Great, another Monday."):  # fmt: skip
         assert page.has(text), text
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from llmclf.evaluate.calibration import ReliabilityBin
 from llmclf.report.analysis import CalibrationReport
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, panel, say
-from llmclf.report.figures.svg import MUTED, PAPER, RULE, SERIES
+from llmclf.report.figures.svg import COOL, HEAT, MUTED, PAPER, RULE, SERIES
 from llmclf.report.show import percent, score, short, span
 from llmclf.report.table import Table, table
 
@@ -118,9 +118,9 @@ def _matrix(
     axes.grid(False)
     axes.set(xlim=(0, size), ylim=(size, 0), xticks=[], yticks=[])
     axes.spines["bottom"].set_visible(False)
-    axes.add_artist(Rectangle((0, 0), size, size, facecolor=SERIES[0], alpha=0.05, lw=0))
+    axes.add_artist(Rectangle((0, 0), size, size, facecolor=HEAT, alpha=0.05, lw=0))
     for i, j in np.argwhere(texts != ""):
-        colour = SERIES[0] if part[i, j] >= 0 else SERIES[1]
+        colour = HEAT if part[i, j] >= 0 else COOL
         # add_artist: the limits stand, and keeping track of them takes most of the time.
         axes.add_artist(Rectangle((j, i), 1, 1, fc=colour, alpha=0.7 * abs(part[i, j]), lw=0))
         say(axes, j + 0.5, i + 0.52, texts[i, j], ha="center", fontsize=11 if few else 9,
