@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
 
 MISSING = "\u2013"
 """An en dash: not known."""
@@ -23,9 +26,19 @@ def visible(text: object, most: int = 400) -> str:
 
 
 def short(text: object, most: int) -> str:
-    """The same for a figure: cut to ``most`` characters, the last of them an ellipsis."""
+    """The same for a figure: cut to the width of ``most`` usual letters, then an ellipsis."""
     line = visible(text, 10 * most)
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    widths = list(accumulate(map(_width, line)))
+    if not line or widths[-1] <= most:
+        return line
+    return line[: bisect_right(widths, most - 1)].rstrip() + "\u2026"
+
+
+def _width(character: str) -> float:
+    """In usual letters, roughly."""
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.9
+    return 1.6 if character in "MW@%\ufffd" else 1.25 if character.isupper() else 1.0
 
 
 def score(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from llmclf.report.show import visible
@@ -39,12 +39,15 @@ def table(
     rows: Iterable[Sequence[str]],
     *,
     texts: int = 1,
-    long: Iterable[int] = (),
+    long: Collection[int] = (),
 ) -> Table:
     """A table of plain rows."""
     return Table(
         head=tuple(head),
-        rows=tuple(Row(tuple(visible(cell) for cell in row)) for row in rows),
+        rows=tuple(
+            Row(tuple(visible(cell, 400 if k in long else 120) for k, cell in enumerate(row)))
+            for row in rows
+        ),
         caption=caption,
         texts=texts,
         long=frozenset(long),

@@ -18,7 +18,7 @@ from llmclf.report.analysis import MethodCost
 from llmclf.report.html import html
 from llmclf.report.html_parts import parts
 from llmclf.report.html_tables import headline, mark
-from llmclf.report.show import MISSING, amount, count, duration, p_value, signed, visible
+from llmclf.report.show import MISSING, amount, count, duration, p_value, short, signed, visible
 from tests.report.example import HOSTILE, example, hostile
 
 
@@ -204,6 +204,8 @@ def test_template_and_style_sheet_are_in_the_package():
         (duration(36_000), "10 h"),
         (signed(-0.0123), "\u22120.012"),
         (p_value(0.0001), "<0.001"),
+        (short("W" * 99, 17), "W" * 10 + "\u2026"),
+        (short("few-shot prompt", 17), "few-shot prompt"),
         (visible("a\n\tb"), "a b"),
         (visible("x" * 12, 10), "xxxxxxxxxx\u2026 (12 characters)"),
     ],
