@@ -164,14 +164,15 @@ def test_figures_need_no_label_outside_their_box_on_a_telephone(browser, pages):
 
 
 def test_on_paper_all_is_open_and_dark_becomes_light(browser, pages):
-    show(browser, pages["main"], 794, "dark")
+    show(browser, pages["main"], 690, "dark")  # A4 without its margins
     media = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    closed, paper = browser.execute_script(
+    closed, paper, wide = browser.execute_script(
         "return [[...document.querySelectorAll('details.block')].filter(d => "
         "d.querySelector('.scroll').getBoundingClientRect().height < 10).length, "
-        "getComputedStyle(document.body).backgroundColor]"
+        "getComputedStyle(document.body).backgroundColor, document.documentElement.scrollWidth]"
     )
+    assert wide <= 690
     assert closed == 0
     assert paper == "rgb(255, 255, 255)"
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]

@@ -154,12 +154,12 @@ def _names(
     for i in [*on, *(k for k in range(len(names)) if k not in on)]:
         text = short(names[i], 20)
         wide, (x, y) = 6.0 * len(text), points[i]
-        choices = [(x + 9, y), (x - 9 - wide, y), (x + 6, y + 11), (x - 6 - wide, y + 11)]
-        choices += [(x - wide / 2, y + 14), (x - wide / 2, y - 14), (x + 6, y - 12)]
+        choices = [(x + 9, y), (x - 9 - wide, y), (x + 7, y + 13), (x - 7 - wide, y + 13)]
+        choices += [(x - wide / 2, y + 14), (x - wide / 2, y - 14), (x + 7, y - 13)]
         choices += [(x + k, y + up) for up in (12, -12, 24, -24) for k in (9, -9 - wide)]
         inside = [
             (a, b) for a, b in choices
-            if frame.x0 - 30 <= a and a + wide <= frame.x1 + 14 and frame.y0 <= b <= frame.y1 + 4
+            if frame.x0 - 4 <= a and a + wide <= frame.x1 + 14 and frame.y0 <= b <= frame.y1 + 4
         ] or choices[:1]  # fmt: skip
         a, b = min(inside, key=lambda at: _covered((at[0], at[1] - 6, at[0] + wide, at[1] + 6),
                                                    taken))  # fmt: skip

@@ -124,7 +124,7 @@ def _easiest(rows: dict[str, LabelScore]) -> str:
 def _label_caption(analysis: Analysis, cut: bool) -> str:
     parts = ["Labels with the lowest F1 of the best method first."]
     if cut:
-        parts.append("The table below has all labels.")
+        parts.append("The table has all labels.")
     if len(analysis.methods) > MOST_METHODS:
         rest = len(analysis.methods) - MOST_METHODS
         parts.append(f"The {rest} methods with the lowest scores stand in the table only.")
