@@ -80,7 +80,7 @@ def _columns(analysis: Analysis) -> list[Column]:
     unit = f", {unit}" if unit else ""
     columns = [
         Column("Accuracy", lambda m: _value(analysis, m.name, "accuracy"), score, max),
-        Column("ECE", _ece(analysis), score, min),
+        Column("ECE", lambda m: _value(analysis, m.name, "ece"), score, min),
         Column("Training", lambda m: m.cost.train_seconds, duration, None),
         Column("Device-hours", lambda m: m.cost.device_hours, amount, None),
         Column("Training Wh", lambda m: m.cost.train_watt_hours, amount, None),
@@ -90,15 +90,6 @@ def _columns(analysis: Analysis) -> list[Column]:
         Column("Rows/s", lambda m: m.cost.rows_per_second, amount, max),
     ]
     return columns[stats.metric == "accuracy" :]
-
-
-def _ece(analysis: Analysis) -> Callable[[MethodReport], float | None]:
-    def of(m: MethodReport) -> float | None:
-        if m.calibration is not None and "ece" in m.calibration.scores:
-            return m.calibration.scores["ece"][1]
-        return _value(analysis, m.name, "ece")
-
-    return of
 
 
 def _value(analysis: Analysis, name: str, metric: str) -> float | None:

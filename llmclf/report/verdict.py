@@ -210,21 +210,16 @@ def _percent(part: float | None, whole: float | None) -> str:
 
 
 def _no_winner(case: _Case, undecided: list[str]) -> str:
-    nearest = min(undecided, key=lambda name: case.against_best[name].value)
-    found = case.against_best[nearest]
-    others = len(undecided) - 1
-    more = f" or from {times(others, 'other method')}" if others else ""
-    candidates = [case.best, *undecided]
-    cheap, by = cheapest(candidates, case.costs)
-    of_them = "the two" if len(candidates) == 2 else "these"
-    ending = f"; {cheap} is the cheapest of {of_them} by {by}" if by else ""
-    ending = ending.replace("cheapest of the two", "cheaper of the two")
+    others = times(len(undecided), "other method")
+    if len(undecided) < 4:
+        others = joined(undecided, "or")
+    cheap, by = cheapest([case.best, *undecided], case.costs)
+    comparative = "cheaper of the two" if len(undecided) == 1 else "cheapest of these"
+    ending = f"; {cheap} is the {comparative} by {by}" if by else ""
     return (
         f"No clear winner: {case.best} leads with {case.metric} {case.score(case.best)}, but "
-        f"{times(case.statistics.rows, 'test row')} cannot separate it from {nearest}{more} "
-        f"(difference {short(found.value)} {interval(found.low, found.high)}, "
-        f"{p_value(found.p_holm)}), nor show that they are within {case.margin} of each other"
-        f"{ending}; measured on {on_what(case.statistics)}."
+        f"{on_what(case.statistics)} can neither tell it from {others} nor show that they are "
+        f"within {case.margin} of each other{ending}."
     )
 
 
