@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from llmclf.report.analysis import MethodCost
+from llmclf.report.analysis import Curve, MethodCost
 from llmclf.report.html import html
 from llmclf.report.html_parts import parts
 from llmclf.report.html_tables import headline, mark
@@ -135,6 +135,31 @@ def test_several_labels_a_row_explain_why_there_is_no_confusion_matrix():
 def test_other_shapes(methods, labels, folds):
     page = Page(html(example(methods=methods, labels=labels, folds=folds)))
     assert page.has("5 folds") == (folds == 5)
+
+
+def sparse():
+    """Analyses at the edge of what there may be."""
+    whole = example(methods=3)
+    prompt = (replace(whole.break_even.curves["prompt"][0], budget=0),)
+    curves = {**whole.break_even.curves, "prompt": prompt}
+    yield replace(whole, break_even=replace(whole.break_even, curves=curves))
+    alone = replace(whole.break_even, curves={"prompt": prompt}, crossings=())
+    yield replace(whole, break_even=alone)
+    short_curve = (Curve(examples=(10.0,), device_hours=(), score=(0.5,)),)
+    for change in (
+        lambda m: {"cost": replace(m.cost, train_price=0.0, price_per_1000=0.5)},
+        lambda m: {"errors": (), "suspects": (), "seen": None},
+        lambda m: {"calibration": replace(m.calibration, before=(), after=())},
+        lambda m: {"curves": short_curve},
+    ):
+        yield replace(whole, methods=tuple(replace(m, **change(m)) for m in whole.methods))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("place", range(6))
+def test_the_edges_are_drawn_without_a_warning(place):
+    page = Page(html(list(sparse())[place]))
+    assert page.tags.count("svg") >= 10
 
 
 def test_columns_that_nobody_measured_are_named_and_left_out():

@@ -102,6 +102,15 @@ def axis_labels(axes: Axes, x: str = "", y: str = "") -> None:
         axes.annotate(y, (0, 1), fontsize=SMALL, color=MUTED, parse_math=False, **at)
 
 
+def decades(values: Sequence[float]) -> list[float]:
+    """Ticks of a logarithmic axis: at most eight powers of ten around the values, not all of which
+    may be 0, and 0 itself where it is among them."""
+    positive = np.log10([value for value in values if value > 0])
+    powers = np.arange(np.floor(positive.min()), np.ceil(positive.max()) + 1)
+    kept = [float(10.0**p) for p in powers[:: len(powers) // 8 + 1]]
+    return [0.0] * (min(values) <= 0) + kept
+
+
 def finish(
     figure: Figure,
     key: str,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from llmclf.evaluate.calibration import Coverage
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing, Curve, MethodReport
@@ -15,6 +15,7 @@ from llmclf.report.figures.draw import (
     Style,
     axis_labels,
     canvas,
+    decades,
     finish,
     label_ends,
     say,
@@ -167,10 +168,7 @@ def break_even(found: BreakEven, order: Sequence[str], metric: str) -> Drawn:
         if len(points) > 1:
             ends[-1] = (points[-1].budget, points[-1].value)
         styles.append(how)
-    # A budget of no labels has no place on this axis; the line starts at the first label.
-    axes.set_xscale("log" if min(budgets) > 0 else "symlog")
-    axes.xaxis.set_major_locator(LogLocator(10, numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
+    _budget_axis(axes, budgets)
     for crossing in found.crossings:
         if crossing.budget is not None:
             axes.axvline(crossing.budget, color=INK, lw=0.8, ls=(0, (2, 3)))
@@ -197,6 +195,22 @@ def break_even(found: BreakEven, order: Sequence[str], metric: str) -> Drawn:
             ],
         ),
     )  # fmt: skip
+
+
+def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
+    """Logarithmic; a method that needs no labels at all has its place on the left."""
+    positive = [budget for budget in budgets if budget > 0]
+    if positive:
+        low, high = min(positive), max(positive)
+        if min(budgets) > 0:
+            axes.set_xscale("log")
+            axes.set_xlim(low / 1.2, high * 1.2)
+        else:
+            axes.set_xscale("symlog", linthresh=low)
+            axes.set_xlim(-low / 8, high * 1.2)
+        axes.xaxis.set_major_locator(FixedLocator(decades(budgets)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
 
 
 def _budgets(axes: Axes, points: tuple[BudgetPoint, ...], how: Style, end: int) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from llmclf.report.analysis import Analysis
-from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, say, style
+from llmclf.report.figures.draw import Drawn, axis_labels, canvas, decades, finish, say, style
 from llmclf.report.figures.svg import MUTED
 from llmclf.report.show import amount, interval, metric_name, score, short
 from llmclf.report.table import table
@@ -128,17 +128,9 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
         else:
             axes.set_xscale("symlog", linthresh=low)
             axes.set_xlim(-low / 4, high * 2.5)
-        axes.xaxis.set_major_locator(FixedLocator(_decades(costs)))
+        axes.xaxis.set_major_locator(FixedLocator(decades(costs)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(number)
-
-
-def _decades(costs: Sequence[float]) -> list[float]:
-    """At most six powers of ten from the least to the most, and 0 where something costs nothing."""
-    positive = np.log10([c for c in costs if c > 0])
-    powers = np.arange(np.floor(positive.min()), np.ceil(positive.max()) + 1)
-    kept = [float(10.0**p) for p in powers[:: len(powers) // 7 + 1]]
-    return [0.0] * (min(costs) <= 0) + kept
 
 
 def _names(
