@@ -86,15 +86,21 @@ def group(runs: Sequence[Finished]) -> Groups:
     named = _named(repeats)
     for name, members in named.items():
         _check_settings(name, [r.run for r in members])
-    everywhere = {r.unit for r in repeats}
-    methods, left_out = [], []
+    kept = _common_test_sets(named)
+    if any(kept.isdisjoint(r.unit for r in members) for members in named.values()):
+        require_equal("rows in each split", runs, lambda run: run.membership[:12])
+        raise DataError(
+            "these runs differ in the true labels of their test rows: "
+            + plain(", ".join(str(run.folder) for run in runs))
+        )
+    left_out = _of_test_sets(repeats, kept)
+    methods = []
     for name, members in named.items():
-        budgets, lacking = _complete(name, members, everywhere)
+        budgets, lacking = _complete(name, members, kept)
         left_out += lacking
         if budgets:
             methods.append(Method(name=name, budgets=budgets))
     if not methods:
-        require_equal("rows in each split", runs, lambda run: run.membership[:12])
         raise DataError("these runs differ in the test rows:\n" + "\n".join(left_out))
     return Groups(methods=tuple(methods), left_out=(*left_out, *_of_budgets(methods)))
 
@@ -169,21 +175,60 @@ def _check_settings(name: str, runs: Sequence[Finished]) -> None:
             )
 
 
+def _common_test_sets(named: Mapping[str, Sequence[Repeat]]) -> set[int]:
+    """The test sets to compare on: those of one method that make the most runs, counting each
+    method that has them all; of equal ones, those with the most methods.
+
+    So one method that failed on a fold is left out, and a fold that one method alone has leaves out
+    no other.
+    """
+    sets = [
+        frozenset(r.unit for r in budget)
+        for members in named.values()
+        for budget in _by_budget(members).values()
+    ]
+
+    counts = [sum(kept <= units for units in sets) for kept in sets]
+    _, _, best = max((len(kept) * n, n, sorted(kept)) for kept, n in zip(sets, counts, strict=True))
+    return set(best)
+
+
+def _of_test_sets(repeats: Sequence[Repeat], kept: set[int]) -> list[str]:
+    """Runs on test sets that not all methods have."""
+    others = [r for r in repeats if r.unit not in kept]
+    if not others:
+        return []
+    folders = ", ".join(str(r.run.folder) for r in others)
+    sets = len({r.unit for r in others})
+    which = "a test set" if sets == 1 else f"{sets} test sets"
+    return [plain(f"runs on {which} that the other methods lack: {folders}.")]
+
+
+def _by_budget(members: Sequence[Repeat]) -> dict[int | None, list[Repeat]]:
+    """Runs by labelled rows of each class, from few to many."""
+    found: dict[int | None, list[Repeat]] = {}
+    for r in sorted(members, key=_budget_order):
+        found.setdefault(r.run.labels_per_class, []).append(r)
+    return found
+
+
+def _budget_order(repeat: Repeat) -> tuple[bool, int]:
+    budget = repeat.run.labels_per_class
+    return budget is None, budget or 0
+
+
 def _complete(
     name: str, members: Sequence[Repeat], everywhere: set[int]
 ) -> tuple[dict[int | None, tuple[Repeat, ...]], list[str]]:
     """Budgets of a method with which it ran on all test sets, from few labels to many, and what is
     left out."""
-    by_budget: dict[int | None, list[Repeat]] = {}
-    for r in members:
-        by_budget.setdefault(r.run.labels_per_class, []).append(r)
     found, left_out = {}, []
-    for budget in sorted(by_budget, key=lambda b: (b is None, b)):
-        units = {r.unit for r in by_budget[budget]}
+    for budget, runs in _by_budget(members).items():
+        units = {r.unit for r in runs} & everywhere
         if units == everywhere:
-            found[budget] = tuple(by_budget[budget])
+            found[budget] = tuple(r for r in runs if r.unit in everywhere)
             continue
-        folders = ", ".join(str(r.run.folder) for r in by_budget[budget])
+        folders = ", ".join(str(r.run.folder) for r in runs)
         which = "" if budget is None else f" with {budget} labelled rows of each class"
         left_out.append(
             plain(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmclf.evaluate.errors import SeenRows
 from llmclf.evaluate.paired import Difference
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.show import (
@@ -242,11 +243,15 @@ def seen_rows(methods: Sequence[MethodReport], metric: str) -> Table:
         ("Method", "Seen rows", "Kinds", "All rows", "Without them", "Change"),
         [
             (visible(m.name, 80), f"{m.seen.rows:,}", _kinds(m.seen.kinds), score(m.seen.score),
-             score(m.seen.score_without), signed(m.seen.score_without - m.seen.score))
+             score(m.seen.score_without), signed(_change(m.seen)))
             for m in methods
             if m.seen is not None
         ],
     )  # fmt: skip
+
+
+def _change(seen: SeenRows) -> float | None:
+    return None if seen.score_without is None else seen.score_without - seen.score
 
 
 def _kinds(kinds: dict[str, int]) -> str:

@@ -66,16 +66,38 @@ def test_seeds_that_drew_other_test_rows_are_other_units(tmp_path: Path) -> None
     assert [(r.unit, r.run.seed) for r in method.repeats] == [(0, 3), (1, 5)]
 
 
+def on_folds(folder: Path, name: str, *folds: int) -> list[Finished]:
+    return [
+        made(folder / f"{name}{fold}", name=name, fold=fold, membership=membership(fold))
+        for fold in folds
+    ]
+
+
 def test_method_that_lacks_a_fold_is_left_out_and_named(tmp_path: Path) -> None:
     runs = [
-        made(tmp_path / f"full{fold}", fold=fold, membership=membership(fold)) for fold in (0, 1)
+        *on_folds(tmp_path, "full", 0, 1, 2),
+        *on_folds(tmp_path, "head", 0, 1, 2),
+        *on_folds(tmp_path, "lora", 0),
     ]
-    runs.append(made(tmp_path / "lora0", fold=0, name="lora", membership=membership(0)))
     groups = group(runs)
-    assert [m.name for m in groups.methods] == ["full"]
+    assert [m.name for m in groups.methods] == ["full", "head"]
     assert len(groups.left_out) == 1
-    assert "lora: tested on 1 of the 2 test sets" in groups.left_out[0]
+    assert "lora: tested on 1 of the 3 test sets" in groups.left_out[0]
     assert str(tmp_path / "lora0") in groups.left_out[0]
+
+
+def test_fold_that_one_method_alone_has_is_left_out_and_named(tmp_path: Path) -> None:
+    runs = [
+        *on_folds(tmp_path, "full", 0, 1),
+        *on_folds(tmp_path, "head", 0, 1),
+        *on_folds(tmp_path, "lora", 0, 1, 2),
+    ]
+    groups = group(runs)
+    assert [m.name for m in groups.methods] == ["full", "head", "lora"]
+    assert [len(m.repeats) for m in groups.methods] == [2, 2, 2]
+    assert len(groups.left_out) == 1
+    assert "a test set that the other methods lack" in groups.left_out[0]
+    assert str(tmp_path / "lora2") in groups.left_out[0]
 
 
 @pytest.mark.parametrize("same_test_rows", [True, False])
@@ -204,11 +226,11 @@ def test_budget_that_lacks_a_fold_is_left_out(tmp_path: Path) -> None:
             fold=fold,
             membership=membership(budget, fold),
         )
-        for budget, fold in ((8, 0), (8, 1), (None, 0))
+        for budget, fold in ((8, 0), (8, 1), (8, 2), (None, 0))
     ]
     groups = group(runs)
     assert [list(m.budgets) for m in groups.methods] == [[8]]
-    assert "full: tested on 1 of the 2 test sets" in groups.left_out[0]
+    assert "full: tested on 1 of the 3 test sets" in groups.left_out[0]
 
 
 @given(st.permutations(range(10)), st.permutations(range(3)), st.integers(0, 10))
