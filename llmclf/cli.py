@@ -11,8 +11,10 @@ from rich.console import Console
 from tyro.extras import SubcommandApp
 
 from llmclf.config import ConfigError, exit_on_user_error, write_text
+from llmclf.report.config import ReportConfig
 
 app = SubcommandApp()
+REPORT = ReportConfig()
 DESCRIPTION = """Compare ways of classifying text.
 
 llmclf plan RECIPE says what fits on your devices, llmclf slurm RECIPE prints a job script (each
@@ -24,26 +26,39 @@ with --help), llmclf --version the version.
 def compare(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     *,
+    output_dir: Path | None = None,
     markdown: Path | None = None,
     skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False,
+    report: ReportConfig = REPORT,
 ) -> None:
-    """Show scores and costs of finished runs on the same rows, the best first.
+    """Compare finished runs on the same rows: scores with intervals, costs, and a verdict.
 
     Args:
         runs: Run folders, or folders of run folders.
-        markdown: File to write the table to, too, in Markdown.
-        skip_unfinished: Leave out runs without results instead of refusing them.
+        output_dir: Folder to write the report to: report.html, report.md and tables/*.csv.
+        markdown: File to write the table of scores to, too, in Markdown.
+        skip_unfinished: Leave out runs without usable results instead of refusing them.
+        report: How the runs are compared.
     """
-    from llmclf.report import comparison
+    from llmclf.report.analyse import analyse
+    from llmclf.report.comparison import Comparison
+    from llmclf.report.folders import read_all
+    from llmclf.report.write import write
 
-    folders = comparison.find_runs(runs, skip_unfinished=skip_unfinished)
-    table = comparison.compare([comparison.read_run(folder) for folder in folders])
+    found, left_out = read_all(runs, skip_unfinished=skip_unfinished)
+    title = f"Comparison of {', '.join(dict.fromkeys(run.name for run in found))}"
+    analysis = analyse(found, report, title=title, failed=left_out)
+    table = Comparison(analysis)
     Console().print(table)
     if markdown is not None:
         try:
             write_text(markdown, table.markdown())
         except OSError as error:
             raise ConfigError(f"--markdown {markdown}: cannot be written ({error}).") from error
+    if output_dir is not None:
+        written = write(analysis, output_dir)
+        path = written.get("report.html", written["report.md"])
+        Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(name="plan")

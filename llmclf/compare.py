@@ -27,7 +27,6 @@ from llmclf.config import (
     flatten,
     plain,
     to_json,
-    write_text,
 )
 from llmclf.data.audit import Audit
 from llmclf.data.corpus import DataConfig, Splits
@@ -40,8 +39,11 @@ from llmclf.experiment import (
     run,
     validate,
 )
-from llmclf.report import comparison
+from llmclf.report.analyse import analyse
+from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
+from llmclf.report.folders import read_all
+from llmclf.report.write import write
 from llmclf.terminal import is_main, main_console, quieten, world_size
 from llmclf.train import memory_retry
 from llmclf.train.engine import orderly_exit
@@ -203,10 +205,11 @@ def compare(
         done = [e.folder for e in experiments if (e.folder / "results.json").is_file()]
         if not done:
             raise UserError("none of the runs came to an end, so there is nothing to compare.")
-        table = comparison.compare([comparison.read_run(folder) for folder in done])
-        console.print(table)
-        path = experiments[0].folder.parent / "comparison.md"
-        write_text(path, table.markdown())
+        runs, unusable = read_all(done, skip_unfinished=True)
+        analysis = analyse(runs, config, title=title, failed=[*failed, *unusable])
+        console.print(Comparison(analysis))
+        written = write(analysis, experiments[0].folder.parent)
+        path = written.get("report.html", written["report.md"])
         console.print(f"report: {path}", markup=False, soft_wrap=True)
     return failed
 

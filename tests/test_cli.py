@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,16 +9,7 @@ from pathlib import Path
 
 import pytest
 
-NUMBERS = {
-    "test": ("macro_f1", "accuracy", "mcc", "nll", "ece"),
-    "prior": ("macro_f1",),
-    "cost": (
-        "trainable_parameters",
-        "train_seconds",
-        "predict_examples_per_second",
-        "peak_memory_bytes",
-    ),
-}
+from tests.report.made import predicted, write_run
 
 
 def llmclf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -29,21 +19,29 @@ def llmclf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    for name, value in (("good", 0.75), ("better", 0.875)):
-        numbers = {key: dict.fromkeys(names, value) for key, names in NUMBERS.items()}
-        names = {"name": name, "method": "full", "model": "minilm-l6"}
-        same = {"schema": 1, "labels": ["a", "b"], "membership": "f" * 64}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "results.json").write_text(json.dumps({**names, **same, **numbers}))
+    for name, right in (("good", 75), ("better", 87)):
+        write_run(tmp_path / name, predicted(right, 100), name=name)
     return tmp_path
 
 
 def test_compare_prints_the_best_first_and_writes_markdown(runs: Path) -> None:
     done = llmclf("compare", runs / "good", runs / "better", "--markdown", runs / "new" / "t.md")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.index("0.875") < done.stdout.index("0.750")
+    assert done.stdout.index("0.870") < done.stdout.index("0.750")
+    assert "macro-F1 .870 [" in done.stdout
     lines = (runs / "new" / "t.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| better", "| good"]
+
+
+def test_compare_writes_the_report(runs: Path) -> None:
+    folder = runs.parent / "report"
+    done = llmclf("compare", runs, "--output-dir", folder, "--report.margin", "0.2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"report: {folder}" in done.stdout
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# Comparison of better, good\n")
+    assert "Margin of equivalence: 0.2" in text
+    assert (folder / "tables" / "scores.csv").is_file()
 
 
 def test_unfinished_run_is_refused_unless_skipped(runs: Path) -> None:
@@ -63,6 +61,8 @@ def test_unfinished_run_is_refused_unless_skipped(runs: Path) -> None:
         (["compare", "absent"], "absent: no such folder"),
         (["compare", "{runs}", "--markdwon", "t.md"], "--markdown"),
         (["compare", "{runs}", "--markdown", "{runs}"], "cannot be written"),
+        (["compare", "{runs}", "--output-dir", "{runs}/good/results.json"], "cannot be written"),
+        (["compare", "{runs}", "--report.margin", "2"], "report.margin=2.0"),
         (["comapre", "{runs}"], "compare"),
         ([], "compare"),
     ],
@@ -78,9 +78,9 @@ def test_mistake_is_one_message_and_exit_code_2(
 
 def test_failure_of_ours_is_a_traceback_and_exit_code_1(runs: Path) -> None:
     code = (
-        "import sys; from llmclf import cli; from llmclf.report import comparison\n"
-        "def broken(runs): raise RuntimeError('ours')\n"
-        f"comparison.compare = broken; sys.argv = ['llmclf', 'compare', {str(runs)!r}]\n"
+        "import sys; from llmclf import cli; from llmclf.report import analyse\n"
+        "def broken(*a, **k): raise RuntimeError('ours')\n"
+        f"analyse.analyse = broken; sys.argv = ['llmclf', 'compare', {str(runs)!r}]\n"
         "cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

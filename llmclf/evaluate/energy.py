@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAMPLING_SECONDS = 30.0
 """RAPL's counters start again at zero, at full load after some 20 minutes."""
 RAPL = Path("/sys/class/powercap")
+Reading = tuple[list[str], float | None]
+"""Names of the meters of one rank, and joules."""
 
 
 class EnergyMeter(AbstractContextManager["EnergyMeter"]):
@@ -40,6 +42,11 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
     def joules(self) -> float | None:
         """Of the closed context; None where nothing can be read, or a counter failed meanwhile."""
         return self._joules
+
+    @property
+    def reading(self) -> Reading:
+        """What other ranks need to know, to be gathered for :func:`total`."""
+        return self.meters, self._joules
 
     def __enter__(self) -> EnergyMeter:
         self._joules = 0.0 if self._counters else None
@@ -78,11 +85,12 @@ def rapl_counters(root: Path) -> list[Callable[[], float]]:
     packages = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
     # intel-rapl:0:1 and so on are parts of intel-rapl:0; psys, where there is one, holds it all.
     whole = [p for p in packages if p.name.count(":") == 1 and _text(p / "name") != "psys"]
-    return [_rapl_counter(p) for p in whole if _text(p / "energy_uj").isdigit()]
+    files = ("energy_uj", "max_energy_range_uj")
+    return [_rapl_counter(p) for p in whole if all(_text(p / name).isdigit() for name in files)]
 
 
 def _rapl_counter(package: Path) -> Callable[[], float]:
-    limit = int(_text(package / "max_energy_range_uj") or 0)
+    limit = int((package / "max_energy_range_uj").read_text())
     last = int((package / "energy_uj").read_text())
 
     def spent() -> float:
@@ -138,7 +146,10 @@ def meter_of(accelerator: Accelerator) -> EnergyMeter:
     return EnergyMeter(gpus, cpus=accelerator.is_local_main_process)
 
 
-def total(readings: Sequence[float | None]) -> float | None:
-    """Of several meters; None unless one of them read something."""
-    known = [joules for joules in readings if joules is not None]
-    return sum(known) if known else None
+def total(readings: Sequence[Reading]) -> float | None:
+    """Joules of several meters; None unless one of them reads something, and all that do have not
+    failed: a part of the energy is not the energy."""
+    known = [joules for meters, joules in readings if meters]
+    if not known or None in known:
+        return None
+    return sum(joules for joules in known if joules is not None)

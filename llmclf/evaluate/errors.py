@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmclf.config import DataError
+from llmclf.evaluate.align import aligned
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
@@ -262,45 +262,33 @@ def confusion_differences(
     """
     if a.multilabel or b.multilabel:
         return ()
-    b = _aligned(a, b)
-    labels, size = a.labels, len(a.labels)
-    # Invalid rows (-1) become the last column.
-    counts_a, counts_b = (
-        np.bincount(
-            a.targets * (size + 1) + np.where(p < 0, size, p), minlength=size * (size + 1)
-        ).reshape(size, size + 1)
-        for p in (a.predicted, b.predicted)
-    )
+    aligned(a, b, "the second method")  # refuses others; the order of labels may decide a tie
+    columns = [b.labels.index(label) for label in a.labels]
+    counts_a, counts_b = _confusions(a), _confusions(b)[np.ix_(columns, [*columns, -1])]
     gap = np.abs(counts_a - counts_b)
     np.fill_diagonal(gap, 0)
-    cells = [(int(t), int(p)) for t, p in np.argwhere(gap)]
-    named = [
+    names = (*a.labels, None)
+    differing = [
         ConfusionDifference(
-            label=labels[true],
-            predicted=labels[guess] if guess < size else None,
+            label=a.labels[true],
+            predicted=names[guess],
             rows_a=int(counts_a[true, guess]),
             rows_b=int(counts_b[true, guess]),
         )
-        for true, guess in cells
+        for true, guess in np.argwhere(gap)
     ]
-    order = lambda d: (-abs(d.rows_a - d.rows_b), d.label, d.predicted or "")  # noqa: E731
-    return tuple(heapq.nsmallest(most, named, key=order))
+    return tuple(heapq.nsmallest(most, differing, key=_smallest_difference_last))
 
 
-def _aligned(a: Predictions, b: Predictions) -> Predictions:
-    """``b`` with the rows and labels in the order of ``a``."""
-    if sorted(a.labels) != sorted(b.labels):
-        differing = ", ".join(sorted(set(a.labels) ^ set(b.labels)))
-        raise DataError(f"these predictions differ in the labels: {differing} are in one only.")
-    place = {id_: row for row, id_ in enumerate(b.ids)}
-    missing = [id_ for id_ in a.ids if id_ not in place]
-    if missing or len(a.ids) != len(b.ids):
-        example = f", such as {missing[0]!r}" if missing else ""
-        raise DataError(
-            f"these predictions are of different rows: {len(a.ids):,} and {len(b.ids):,}, "
-            f"{len(missing):,} of the first are not in the second{example}."
-        )
-    return b.take([place[id_] for id_ in a.ids]).with_labels(a.labels)
+def _smallest_difference_last(cell: ConfusionDifference) -> tuple[int, str, str]:
+    return -abs(cell.rows_a - cell.rows_b), cell.label, cell.predicted or ""
+
+
+def _confusions(predictions: Predictions) -> np.ndarray:
+    """Counts by true and predicted label, int64 (C, C + 1); the last column is of invalid rows."""
+    size, predicted = len(predictions.labels), predictions.predicted
+    cell = predictions.targets * (size + 1) + np.where(predicted < 0, size, predicted)
+    return np.bincount(cell, minlength=size * (size + 1)).reshape(size, size + 1)
 
 
 def _names(predictions: Predictions, decision: np.ndarray) -> str:

@@ -6,9 +6,30 @@ resampled together for all methods, so a difference is judged row by row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
+import numpy as np
+from scipy.stats import binomtest
+
+from llmclf.config import DataError
+from llmclf.evaluate.align import aligned
+from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.resample import (
+    Runs,
+    Sampled,
+    bca,
+    combine,
+    extra_of_seeds,
+    percentile,
+    resample,
+    stream,
+)
+
+ALPHA = 0.05
+"""Of every test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +109,192 @@ class Statistics:
     """Method -> metric -> score."""
     differences: tuple[Difference, ...]
     """Of every pair of methods, the better one first."""
+
+
+def compare(
+    methods: Mapping[str, Sequence[Tested]],
+    *,
+    metric: str = "macro_f1",
+    margin: float = 0.01,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Statistics:
+    """Score all methods and compare each pair on the same test rows.
+
+    Intervals of one run on one test set are BCa (Efron 1987); with several folds or seeds they are
+    percentiles of draws that add the error of folds and seeds to that of the rows. Raises DataError
+    unless all methods have the same rows, labels and folds, in whatever order.
+    """
+    assert metric in METRICS, metric
+    runs = align(methods)
+    sampled = resample(runs, resamples=resamples, seed=seed)
+    estimates = {
+        name: {m: _estimate(one, m, stream(seed, name)) for m in METRICS}
+        for name, one in sampled.items()
+    }
+    first = next(iter(runs.values()))
+    return Statistics(
+        metric=metric,
+        margin=margin,
+        resamples=resamples,
+        rows=len({id_ for seeds in first.values() for id_ in next(iter(seeds.values())).ids}),
+        folds=len(first),
+        seeds={name: max(map(len, of.values())) for name, of in runs.items()},
+        estimates=estimates,
+        differences=_differences(runs, sampled, metric, margin, seed),
+    )
+
+
+def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
+    values, rows, value = one.values[metric], one.rows[metric], one.value(metric)
+    if one.jackknife is None:
+        sampling = percentile(np.mean(rows, axis=0))
+    else:
+        sampling = bca(value, rows[0], one.jackknife[metric])
+    single = len(values) == 1 and len(values[0]) == 1
+    low, high = sampling if single else percentile(combine(values, rows, rng))
+    of_seeds = [v.var(ddof=1) for v in values if len(v) > 1]
+    means = [v.mean() for v in values]
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        sampling_low=sampling[0],
+        sampling_high=sampling[1],
+        seed_sd=float(np.sqrt(np.mean(of_seeds))) if of_seeds else None,
+        fold_sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+    )
+
+
+def _differences(
+    runs: dict[str, Runs], sampled: dict[str, Sampled], metric: str, margin: float, seed: int
+) -> tuple[Difference, ...]:
+    """Of every pair, the better method first, the p values corrected over all pairs."""
+    lower_is_better = metric in ("nll", "brier", "ece")
+    order = sorted(
+        sampled, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
+    )
+    pairs = list(combinations(order, 2))
+    found = [
+        _difference(pair, sampled, runs, metric=metric, margin=margin, seed=seed) for pair in pairs
+    ]
+    corrected = holm([difference.p_value for difference in found])
+    return tuple(
+        replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)
+    )
+
+
+def _difference(
+    pair: tuple[str, str],
+    sampled: dict[str, Sampled],
+    runs: dict[str, Runs],
+    *,
+    metric: str,
+    margin: float,
+    seed: int,
+) -> Difference:
+    a, b = (sampled[name] for name in pair)
+    value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
+    single = all(len(one.values[metric]) == len(one.values[metric][0]) == 1 for one in (a, b))
+    if single and a.jackknife is not None and b.jackknife is not None:
+        low, high = bca(value, draws, a.jackknife[metric] - b.jackknife[metric])
+    else:
+        low, high = percentile(draws)
+    p_value = two_sided(draws)
+    p_equivalent = max(share(draws <= -margin), share(draws >= margin))
+    return Difference(
+        a=pair[0],
+        b=pair[1],
+        value=value,
+        low=low,
+        high=high,
+        p_value=p_value,
+        p_holm=p_value,
+        p_equivalent=p_equivalent,
+        equivalent=p_equivalent < ALPHA,
+        mcnemar=mcnemar(runs[pair[0]], runs[pair[1]]),
+    )
+
+
+def paired_draws(
+    sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: str, seed: int
+) -> np.ndarray:
+    """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
+    common, seeds are not."""
+    a, b = (sampled[name] for name in pair)
+    rows = [x - y for x, y in zip(a.rows[metric], b.rows[metric], strict=True)]
+    if len(rows) > 1:
+        values = [
+            np.array([x.mean() - y.mean()])
+            for x, y in zip(a.values[metric], b.values[metric], strict=True)
+        ]
+        return combine(values, rows, stream(seed, "\0".join(sorted(pair))))
+    spread = [
+        extra_of_seeds(one.values[metric][0], len(rows[0]), rng)
+        for one, rng in ((sampled[name], stream(seed, name)) for name in pair)
+    ]
+    return rows[0] + spread[0] - spread[1]
+
+
+def share(extreme: np.ndarray) -> float:
+    """Share of the draws, one added, so that no p value is 0 (Davison and Hinkley 1997, 4.2)."""
+    return float((extreme.sum() + 1) / (len(extreme) + 1))
+
+
+def two_sided(draws: np.ndarray) -> float:
+    """p value of no difference: twice the smaller tail of the draws of the difference."""
+    return min(1.0, 2 * min(share(draws <= 0), share(draws >= 0)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values of a family of tests (Holm 1979), in their order."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted.tolist()
+
+
+def mcnemar(a: Runs, b: Runs) -> McNemar:
+    """Exact test on the rows that one method alone has right, all folds together, with the lowest
+    seed of each (McNemar 1947, by the binomial distribution)."""
+    only_a = only_b = 0
+    for fold in a:
+        right = []
+        for runs in (a, b):
+            predictions = runs[fold][min(runs[fold])]
+            hits = predictions.predicted == predictions.targets
+            right.append(hits.reshape(len(hits), -1).all(axis=1))
+        only_a += int((right[0] & ~right[1]).sum())
+        only_b += int((right[1] & ~right[0]).sum())
+    discordant = only_a + only_b
+    p_value = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+    return McNemar(only_a=only_a, only_b=only_b, p_value=p_value)
+
+
+def align(methods: Mapping[str, Sequence[Tested]]) -> dict[str, Runs]:
+    """Each method's predictions by fold and seed, rows and labels in the order of the first
+    method's. Raises DataError, naming method and fold, where they are not the same."""
+    if not methods:
+        raise DataError("there are no methods to compare.")
+    found: dict[str, dict[int, dict[int, Predictions]]] = {}
+    for name, tested in methods.items():
+        runs = found.setdefault(name, {})
+        for one in sorted(tested, key=lambda t: (t.fold, t.seed)):
+            seeds = runs.setdefault(one.fold, {})
+            if one.seed in seeds:
+                raise DataError(f"{name}: two runs of fold {one.fold} with seed {one.seed}.")
+            seeds[one.seed] = one.predictions
+    first_name, first = next(iter(found.items()))
+    for name, runs in found.items():
+        if runs.keys() != first.keys() or not runs:
+            raise DataError(
+                f"{name} has the folds {sorted(runs)}, {first_name} {sorted(first)}: give both the "
+                "same."
+            )
+        for fold, seeds in runs.items():
+            reference = next(iter(first[fold].values()))
+            for s in seeds:
+                seeds[s] = aligned(reference, seeds[s], f"{name}, fold {fold}")
+    return dict(found)

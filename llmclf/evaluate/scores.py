@@ -56,12 +56,17 @@ def score(predictions: Predictions) -> dict[str, Any]:
 
 def negative_log_likelihood(predictions: Predictions) -> float:
     """Mean of -ln p(truth), in nats; p is clipped to float64's epsilon, so at most 36.04."""
+    return float(nll_by_row(predictions).mean())
+
+
+def nll_by_row(predictions: Predictions) -> np.ndarray:
+    """-ln p(truth) of each row, its mean over labels when multilabel: float64 (N,)."""
     p, targets = predictions.probabilities, predictions.targets
     if predictions.multilabel:
         truth = np.where(targets == 1, p, 1 - p)
     else:
-        truth = p[np.arange(len(p)), targets]
-    return float(-np.log(np.clip(truth, np.finfo(np.float64).eps, 1)).mean())
+        truth = p[np.arange(len(p)), targets][:, None]
+    return -np.log(np.clip(truth, np.finfo(np.float64).eps, 1)).mean(axis=1)
 
 
 def brier(predictions: Predictions) -> float:
@@ -69,12 +74,17 @@ def brier(predictions: Predictions) -> float:
 
     For two classes this is twice scikit-learn's halved binary form.
     """
+    return float(brier_by_row(predictions).mean())
+
+
+def brier_by_row(predictions: Predictions) -> np.ndarray:
+    """Squared error of each row summed over labels: float64 (N,)."""
     error = predictions.probabilities.copy()
     if predictions.multilabel:
         error -= predictions.targets
     else:
         error[np.arange(len(error)), predictions.targets] -= 1
-    return float((error**2).sum(axis=1).mean())
+    return (error**2).sum(axis=1)
 
 
 def expected_calibration_error(predictions: Predictions) -> float:

@@ -129,7 +129,7 @@ class FewShot:
 
     def test_joules(self, meter: EnergyMeter) -> float | None:
         """The test rows' share of what a model on this machine took; a server's is not known."""
-        joules, seconds = total(gather_object([meter.joules])), self.model.seconds
+        joules, seconds = total(gather_object([meter.reading])), self.model.seconds
         if joules is None or self.model.parameters is None or not seconds["all"]:
             return None
         return joules * seconds["test"] / seconds["all"]

@@ -176,3 +176,5 @@ class Analysis:
     created: str = ""
     """Date and commit."""
     published: dict[str, float] = field(default_factory=dict)
+    prior: dict[str, float] = field(default_factory=dict)
+    """accuracy, macro_f1 and nll of always giving the commonest label, mean over test sets."""

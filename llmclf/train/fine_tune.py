@@ -152,8 +152,10 @@ class FineTune:
             "predict_seconds": seconds,
             "predict_examples_per_second": len(self.test) / seconds,
             "peak_memory_bytes": max(gather_object([peak])),
-            "train_energy_joules": None if resumed else total(gather_object([train_energy.joules])),
-            "predict_energy_joules": total(gather_object([predict_energy.joules])),
+            "train_energy_joules": None
+            if resumed
+            else total(gather_object([train_energy.reading])),
+            "predict_energy_joules": total(gather_object([predict_energy.reading])),
             "energy_meters": sorted(set(gather_object(predict_energy.meters))) or None,
         }
         return validation, test, Cost(**cost), fitted

@@ -82,9 +82,23 @@ def test_an_unknown_gpu_has_no_meter() -> None:
     assert meter.joules is None and meter.meters == []
 
 
-def test_total_adds_what_was_read() -> None:
-    assert total([1.0, None, 2.5]) == 3.5
-    assert total([None, None]) is None
+def test_a_package_without_its_range_is_left_out(rapl: Path) -> None:
+    (rapl / "intel-rapl:1" / "max_energy_range_uj").unlink()
+    assert len(rapl_counters(rapl)) == 1
+
+
+def test_total_adds_the_ranks_that_have_a_meter(rapl: Path) -> None:
+    assert total([(["rapl", "nvml"], 1.0), ([], None), (["nvml"], 2.5)]) == 3.5
+    assert total([([], None), ([], None)]) is None
+
+
+def test_total_of_ranks_is_not_known_where_one_of_them_failed(rapl: Path) -> None:
+    with EnergyMeter(rapl=rapl) as whole:
+        use(rapl, "intel-rapl:0", 4_000_000)
+    with EnergyMeter(rapl=rapl) as failed:
+        (rapl / "intel-rapl:0" / "energy_uj").unlink()
+    assert total([whole.reading]) == pytest.approx(3)
+    assert total([whole.reading, failed.reading]) is None
 
 
 @pytest.mark.gpu

@@ -98,6 +98,27 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_rows_and_labels_can_be_put_in_another_order() -> None:
+    given = several(thresholds=(0.4, 0.7))
+    turned = given.take([2, 0, 1]).with_labels(("y", "x"))
+    assert (turned.ids, turned.labels, turned.thresholds) == (
+        ["c", "a", "b"],
+        ("y", "x"),
+        (0.7, 0.4),
+    )
+    np.testing.assert_array_equal(turned.predicted, given.predicted[[2, 0, 1]][:, [1, 0]])
+    np.testing.assert_array_equal(turned.targets, given.targets[[2, 0, 1]][:, [1, 0]])
+    kept = unanswered().take([5, 0])
+    assert kept.invalid is not None and kept.invalid.tolist() == [True, False]
+    one = single()
+    names = [one.labels[i] for i in one.targets]
+    other = one.with_labels(sorted(LABELS))
+    assert [other.labels[i] for i in other.targets] == names
+    assert [other.labels[i] for i in other.predicted] == [LABELS[i] for i in one.predicted]
+    with pytest.raises(ValueError, match="labels"):
+        one.with_labels(LABELS[1:])
+
+
 def test_decision_is_the_likeliest_label_and_the_first_on_a_tie() -> None:
     p = np.array([[0.2, 0.4, 0.4], [0.1, 0.2, 0.7]])
     found = single(

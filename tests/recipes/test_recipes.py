@@ -167,7 +167,7 @@ def test_comparisons_end_in_one_table(name: str, corpus: Path, tmp_path: Path) -
     if name == "demo":
         options += ["--train.max-steps", "2"]
     assert launch(path, *options) == 0
-    table = (tmp_path / "comparison.md").read_text()
+    table = (tmp_path / "report.md").read_text()
     names = [experiment.name for experiment in recipe(path)()]
     assert all(f"| {name} |" in table for name in names)
     memberships = {

@@ -1,0 +1,133 @@
+"""From finished runs to an :class:`~llmclf.report.analysis.Analysis`: everything is computed here,
+once, and rendered elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from statistics import fmean
+
+from llmclf.evaluate.paired import compare
+from llmclf.report.analysis import Analysis, BreakEven
+from llmclf.report.config import ReportConfig
+from llmclf.report.group import REFERENCES, Groups, Method, group, labelled_rows
+from llmclf.report.method import method_report
+from llmclf.report.read import Finished
+from llmclf.report.verdict import verdict
+
+
+def analyse(
+    runs: Sequence[Finished], config: ReportConfig, *, title: str, failed: Sequence[str] = ()
+) -> Analysis:
+    """Compare the methods that the runs are of.
+
+    ``failed``: lines on runs that could not be used, shown with what else is left out. Raises
+    DataError, naming folders, for runs that cannot be compared.
+    """
+    groups = group(runs)
+    methods = {method.name: method for method in groups.methods}
+    statistics = compare(
+        {name: method.tested for name, method in methods.items()},
+        metric=config.metric,
+        margin=config.margin,
+        resamples=config.resamples,
+    )
+    prior = _prior(groups.methods)
+    reports = {name: method_report(method, config) for name, method in methods.items()}
+    first = groups.methods[0].first
+    break_even, noted = budgets(groups, config)
+    return Analysis(
+        title=title,
+        config=config,
+        labels=first.labels,
+        multilabel=first.test.multilabel,
+        verdict=verdict(
+            statistics,
+            {name: report.cost for name, report in reports.items()},
+            prior=prior.get(config.metric),
+        ),
+        statistics=statistics,
+        methods=tuple(
+            sorted(
+                reports.values(),
+                key=lambda m: (-statistics.estimates[m.name][config.metric].value, m.name),
+            )
+        ),
+        audit=first.audit,
+        left_out=(*failed, *groups.left_out, *noted, *_untested(groups.methods[0])),
+        break_even=break_even,
+        created=_created(first),
+        published=dict(map(_published, config.published)),
+        prior=prior,
+    )
+
+
+def _prior(methods: Sequence[Method]) -> dict[str, float]:
+    """Mean over test sets, of the method that knew most labels."""
+    firsts = methods[0].first_of_units
+    return {
+        key: fmean(r.results["prior"][key] for r in firsts)
+        for key in ("accuracy", "macro_f1", "nll")
+    }
+
+
+def budgets(groups: Groups, config: ReportConfig) -> tuple[BreakEven | None, list[str]]:
+    """Scores over the number of labelled rows, where a method was run with several; and what could
+    not be shown of them."""
+    if all(len(method.budgets) == 1 for method in groups.methods):
+        return None, []
+    from llmclf.report.break_even import break_even
+
+    rows, noted = labelled_rows(groups.methods), []
+    per_class: dict[int, int | None] = {}
+    for budget in sorted(rows, key=lambda b: (b is None, b)):
+        if rows[budget] in per_class:
+            noted.append(
+                f"{per_class[rows[budget]]} labelled rows of each class are as many rows in all as "
+                f"{'there are' if budget is None else budget}; the latter are shown."
+            )
+        per_class[rows[budget]] = budget
+    curves = {
+        method.name: {
+            rows[budget]: [repeat.tested for repeat in repeats]
+            for budget, repeats in method.budgets.items()
+        }
+        for method in groups.methods
+    }
+    references = [m.name for m in groups.methods if m.first.method in REFERENCES]
+    found = break_even(
+        curves,
+        per_class=per_class,
+        references=references,
+        metric=config.metric,
+        resamples=config.resamples,
+    )
+    return found, noted
+
+
+def _untested(method: Method) -> list[str]:
+    """Labels that no test row has, which decide macro-F1 all the same."""
+    found = []
+    for index, label in enumerate(method.first.labels):
+        sets = [
+            run
+            for run in method.first_of_units
+            if not (
+                run.test.targets[:, index] if run.test.multilabel else run.test.targets == index
+            ).any()
+        ]
+        if sets:
+            which = "" if len(method.first_of_units) == 1 else f" in {len(sets)} of the test sets"
+            found.append(f"label {label!r} has no test row{which}: it counts 0 in macro-F1 there.")
+    return found
+
+
+def _created(run: Finished) -> str:
+    today = datetime.now(UTC).date().isoformat()
+    commit = run.environment.get("git_commit")
+    return f"{today}, commit {commit[:12]}" if isinstance(commit, str) else today
+
+
+def _published(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    return name.strip(), float(value)

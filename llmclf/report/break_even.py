@@ -1,0 +1,136 @@
+"""How many labels until a method pays: scores over budgets, and where one curve crosses another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from llmclf.evaluate.paired import ALPHA, Tested, align, holm, paired_draws, two_sided
+from llmclf.evaluate.resample import Sampled, combine, percentile, resample, stream
+from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing
+
+
+def break_even(
+    curves: Mapping[str, Mapping[int, Sequence[Tested]]],
+    *,
+    per_class: Mapping[int, int | None],
+    references: Sequence[str],
+    metric: str,
+    resamples: int,
+    seed: int = 0,
+) -> BreakEven:
+    """Score each method at each budget of labels, and find where it first beats each reference.
+
+    ``curves``: method -> labelled rows -> runs, all on the same test rows. A method with one budget
+    is a level line: no further label would change it. A crossing is the smallest budget with a
+    significantly higher score, by the paired test of :mod:`llmclf.evaluate.paired`, corrected over
+    the budgets of the pair (Holm 1979); its interval is that of the budget at which the curves,
+    straight between budgets on a logarithmic scale, first cross in each resample.
+    """
+    cells = {
+        cell_name(method, budget): runs
+        for method, budgets in curves.items()
+        for budget, runs in budgets.items()
+    }
+    sampled = resample(align(cells), resamples=resamples, seed=seed)
+    points = {
+        method: tuple(
+            _point(sampled[cell_name(method, budget)], method, budget, per_class, metric, seed)
+            for budget in sorted(budgets)
+        )
+        for method, budgets in curves.items()
+    }
+    crossings = [
+        crossing
+        for method, budgets in curves.items()
+        for reference in references
+        if len(budgets) > 1 and reference != method and reference in curves
+        for crossing in [_crossing(method, reference, curves, sampled, metric, seed)]
+    ]
+    return BreakEven(curves=points, crossings=tuple(crossings))
+
+
+def cell_name(method: str, budget: int) -> str:
+    """One method at one budget."""
+    return f"{method} with {budget:,} labels"
+
+
+def _point(
+    one: Sampled,
+    method: str,
+    budget: int,
+    per_class: Mapping[int, int | None],
+    metric: str,
+    seed: int,
+) -> BudgetPoint:
+    rng = stream(seed, cell_name(method, budget))
+    low, high = percentile(combine(one.values[metric], one.rows[metric], rng))
+    return BudgetPoint(
+        budget=budget,
+        per_class=per_class.get(budget),
+        value=one.value(metric),
+        low=low,
+        high=high,
+        seeds=max(map(len, one.values[metric])),
+    )
+
+
+def _crossing(
+    method: str,
+    reference: str,
+    curves: Mapping[str, Mapping[int, Sequence[Tested]]],
+    sampled: Mapping[str, Sampled],
+    metric: str,
+    seed: int,
+) -> Crossing:
+    level = min(curves[reference]) if len(curves[reference]) == 1 else None
+    budgets = sorted(b for b in curves[method] if level is not None or b in curves[reference])
+    draws = {
+        budget: paired_draws(
+            sampled,
+            (cell_name(method, budget), cell_name(reference, level or budget)),
+            metric,
+            seed,
+        )
+        for budget in budgets
+    }
+    ahead = {
+        budget: sampled[cell_name(method, budget)].value(metric)
+        > sampled[cell_name(reference, level or budget)].value(metric)
+        for budget in budgets
+    }
+    p_values = holm([two_sided(draws[budget]) for budget in budgets])
+    first = [b for b, p in zip(budgets, p_values, strict=True) if p < ALPHA and ahead[b]]
+    low, high = crossing_interval(budgets, np.stack([draws[b] for b in budgets]))
+    return Crossing(
+        method=method,
+        reference=reference,
+        budget=first[0] if first else None,
+        low=low,
+        high=high,
+    )
+
+
+def crossing_interval(
+    budgets: Sequence[int], draws_BR: np.ndarray
+) -> tuple[float | None, float | None]:
+    """95% interval of the budget at which the difference first becomes positive.
+
+    ``draws_BR``: differences at each budget under each resample. None where the interval's end lies
+    below the smallest or above the largest budget.
+    """
+    logs = np.log(budgets)
+    ahead = draws_BR > 0
+    first = np.where(ahead.any(axis=0), ahead.argmax(axis=0), len(budgets))
+    found = np.full(draws_BR.shape[1], np.inf)
+    found[first == 0] = -np.inf
+    between = np.flatnonzero((first > 0) & (first < len(budgets)))
+    right = first[between]
+    low, high = draws_BR[right - 1, between], draws_BR[right, between]
+    weight = -low / (high - low)
+    found[between] = logs[right - 1] + weight * (logs[right] - logs[right - 1])
+    # Not interpolated: the mean of a number and infinity is infinity.
+    ends = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
+    low_end, high_end = (float(np.exp(e)) if np.isfinite(e) else None for e in ends)
+    return low_end, high_end

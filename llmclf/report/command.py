@@ -1,0 +1,50 @@
+"""What to type to repeat a run."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from llmclf.config import plain
+from llmclf.report.read import Finished
+
+SECTIONS = {"prompt": ("model", "prompt", "api"), "classical": ("baseline",)}
+"""Settings that decide the result, by ``method`` of experiment.json; fine-tuning: model, train."""
+_LINE_ENDS = " \\\n  "
+
+
+def command(run: Finished) -> str:
+    """A shell command with every setting that the run read, so that it depends on no default.
+
+    RECIPE stands for the recipe, which the run folder does not name: any one of the same kind of
+    method that sets nothing that is None here.
+    """
+    kind = str(run.experiment.get("method"))
+    sections = {"data", *SECTIONS.get(kind, ("model", "train"))}
+    options = [
+        option
+        for key, value in run.experiment.items()
+        if (key.partition(".")[0] in sections or key in ("name", "seed"))
+        for option in _option(key, value)
+    ]
+    return _LINE_ENDS.join([_start(run), *options])
+
+
+def _start(run: Finished) -> str:
+    processes = run.environment.get("world_size")
+    if not isinstance(processes, int) or processes < 2:
+        return "python RECIPE"
+    return f"accelerate launch --num_processes {processes} RECIPE"
+
+
+def _option(key: str, value: Any) -> list[str]:
+    """No option where None, or nothing, is meant."""
+    section, _, name = key.rpartition(".")
+    name = name.replace("_", "-")
+    dotted = f"{section}.{name}" if section else name
+    if value is None or value == []:
+        return []
+    if isinstance(value, bool):
+        return [f"--{dotted}" if value else f"--{section}.no-{name}"]
+    values = value if isinstance(value, list) else [value]
+    return [" ".join([f"--{dotted}", *(shlex.quote(plain(str(v))) for v in values)])]

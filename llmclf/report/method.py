@@ -1,0 +1,127 @@
+"""All that a report says of one method, from its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from llmclf.evaluate.calibration import reliability, risk_coverage, summary
+from llmclf.evaluate.errors import confident_errors, length_buckets, seen_rows, suspect_labels
+from llmclf.evaluate.predictions import Predictions
+from llmclf.report.align import pooled
+from llmclf.report.analysis import CalibrationReport, Curve, LabelScore, MethodReport
+from llmclf.report.command import command
+from llmclf.report.config import ReportConfig
+from llmclf.report.costs import mean_cost
+from llmclf.report.group import Method
+from llmclf.report.read import Finished
+
+MOST = 20
+"""Errors and suspect labels that are shown."""
+
+
+def method_report(method: Method, config: ReportConfig) -> MethodReport:
+    """Costs, label scores and calibration over all runs; errors over the first run of each test
+    set."""
+    runs = [repeat.run for repeat in method.repeats]
+    firsts = method.first_of_units
+    everything = pooled([run.test for run in runs])
+    shown, rows = _shown(firsts)
+    texts, words, seen = (_of_rows(firsts[:rows], name) for name in ("texts", "words", "seen"))
+    in_order = None if texts is None else [texts[id_] for id_ in shown.ids]
+    return MethodReport(
+        name=method.name,
+        method=method.first.method,
+        model=method.first.model,
+        folders=tuple(run.folder for run in runs),
+        cost=mean_cost(runs, config),
+        labels=label_scores(method),
+        confusion=None
+        if everything.multilabel
+        else np.array([run.scores["confusion"] for run in runs], dtype=np.int64).sum(axis=0),
+        calibration=calibration_report(runs, everything),
+        coverage=risk_coverage(everything),
+        lengths=()
+        if words is None
+        else length_buckets(shown, [int(words[id_]) for id_ in shown.ids]),
+        errors=confident_errors(shown, in_order, most=MOST),
+        suspects=suspect_labels(shown, in_order, most=MOST),
+        seen=None if seen is None else seen_rows(shown, seen, config.metric),
+        curves=tuple(filter(None, (curve(run, config.metric) for run in runs))),
+        settings=method.first.experiment,
+        environment=method.first.environment,
+        command=command(method.first),
+    )
+
+
+def _shown(firsts: Sequence[Finished]) -> tuple[Predictions, int]:
+    """The test rows of as many runs as share none, in one, with their own ids; and how many runs.
+
+    Folds share no rows; test sets drawn by different seeds do, and then the first one is shown.
+    """
+    ids = [id_ for run in firsts for id_ in run.test.ids]
+    count = len(firsts) if len(set(ids)) == len(ids) else 1
+    whole = pooled([run.test for run in firsts[:count]])
+    if count > 1:
+        whole.ids[:] = ids
+    return whole, count
+
+
+def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:
+    """What splits.parquet says of the test rows of all runs, by id; None where one does not say, or
+    lacks a row."""
+    found: dict = {}
+    for run in runs:
+        values = getattr(run.rows, name)
+        if values is None or (name != "seen" and not values.keys() >= set(run.test.ids)):
+            return None
+        found |= values
+    return found
+
+
+def label_scores(method: Method) -> tuple[LabelScore, ...]:
+    """Precision, recall and F1 of each label: mean over test sets of the mean over seeds."""
+    found = []
+    for label in method.first.labels:
+        rows = [(r.unit, r.run.scores["per_label"][label]) for r in method.repeats]
+        support = {unit: row["support"] for unit, row in rows}
+        means = {
+            key: fmean(fmean(row[key] for u, row in rows if u == unit) for unit in support)
+            for key in ("precision", "recall", "f1")
+        }
+        found.append(LabelScore(label=label, support=sum(support.values()), **means))
+    return tuple(found)
+
+
+def calibration_report(runs: Sequence[Finished], after: Predictions) -> CalibrationReport:
+    """Rows of all runs together, with and without each run's temperature."""
+    before = pooled([run.calibration.undo(run.test) for run in runs])
+    scores_before, scores_after = summary(before), summary(after)
+    return CalibrationReport(
+        temperature=fmean(run.calibration.temperature for run in runs),
+        scores={key: (scores_before[key], scores_after[key]) for key in scores_after},
+        before=reliability(before),
+        after=reliability(after),
+    )
+
+
+def curve(run: Finished, metric: str) -> Curve | None:
+    """Validation scores over what was learnt from; None where nothing was recorded.
+
+    Device-hours are shared out by step, since metrics.jsonl has no clock.
+    """
+    records = [r for r in run.metrics if r["split"] == "validation" and "epoch" in r]
+    key = metric if all(metric in r for r in records) else "macro_f1"
+    if not records or not all(key in r for r in records):
+        return None
+    last = max(r["step"] for r in run.metrics)
+    hours = run.cost("device_hours")
+    return Curve(
+        examples=tuple(r["epoch"] * run.rows.sizes["train"] for r in records),
+        device_hours=()
+        if hours is None
+        else tuple(hours * r["step"] / max(last, 1) for r in records),
+        score=tuple(r[key] for r in records),
+    )

@@ -1,0 +1,245 @@
+"""The answer in one sentence, by rules that are written down here.
+
+best: the highest score. candidates: the best one, and those that a test of equivalence puts within
+the margin of it. recommended: the cheapest candidate. A method that is neither significantly worse
+than the best nor equivalent to it is undecided, and the sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from llmclf.evaluate.paired import Difference, Statistics
+from llmclf.report.analysis import MethodCost, Verdict
+from llmclf.report.words import (
+    METRICS,
+    interval,
+    joined,
+    p_value,
+    short,
+    significant,
+    times,
+    with_interval,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What the sentence is made of."""
+
+    statistics: Statistics
+    costs: Mapping[str, MethodCost]
+    best: str
+    against_best: Mapping[str, Difference]
+    """Other method -> best minus it."""
+
+    @property
+    def metric(self) -> str:
+        return METRICS.get(self.statistics.metric, self.statistics.metric)
+
+    @property
+    def margin(self) -> str:
+        return f"{self.statistics.margin:g}"
+
+    def score(self, name: str) -> str:
+        return with_interval(self.statistics.estimates[name][self.statistics.metric])
+
+    def value(self, name: str) -> float:
+        return self.statistics.estimates[name][self.statistics.metric].value
+
+
+def verdict(
+    statistics: Statistics, costs: Mapping[str, MethodCost], *, prior: float | None
+) -> Verdict:
+    """Judge the methods. ``prior``: score of always giving the commonest label, if it is known."""
+    metric = statistics.metric
+    names = sorted(
+        statistics.estimates, key=lambda name: (-statistics.estimates[name][metric].value, name)
+    )
+    best = names[0]
+    case = _Case(
+        statistics=statistics,
+        costs=costs,
+        best=best,
+        against_best={name: against(statistics, best, name) for name in names[1:]},
+    )
+    if len(names) == 1:
+        return Verdict(sentence=_alone(case, prior), best=best, recommended=best, reasons=())
+    equivalent = [name for name, found in case.against_best.items() if found.equivalent]
+    undecided = [name for name, found in case.against_best.items() if _undecided(found)]
+    recommended, _ = cheapest([best, *equivalent], costs)
+    if recommended != best:
+        sentence = _cheaper(case, recommended, undecided)
+    elif undecided:
+        sentence = _no_winner(case, undecided)
+    else:
+        sentence = _winner(case, equivalent)
+    reasons = tuple(_reason(case, name) for name in names[1:])
+    return Verdict(sentence=sentence, best=best, recommended=recommended, reasons=reasons)
+
+
+def cheapest(names: list[str], costs: Mapping[str, MethodCost]) -> tuple[str, str | None]:
+    """The cheapest of the methods, and by what: price, else device-hours, of training and of
+    classifying 1,000 texts. The first one, and None, where neither is known of all."""
+    for what, of in (("price", price), ("time", hours)):
+        found = {name: of(costs[name]) for name in names}
+        known = {name: value for name, value in found.items() if value is not None}
+        if len(known) == len(names):
+            return min(names, key=known.__getitem__), what
+    return names[0], None
+
+
+def price(cost: MethodCost) -> float | None:
+    """Of training and of classifying 1,000 texts."""
+    if cost.train_price is None or cost.price_per_1000 is None:
+        return None
+    return cost.train_price + cost.price_per_1000
+
+
+def hours(cost: MethodCost) -> float | None:
+    """Device-hours of training, and hours of classifying 1,000 texts."""
+    if cost.predict_seconds_per_1000 is None:
+        return None
+    trained = cost.device_hours
+    if trained is None:
+        if cost.trainable_parameters != 0:
+            return None
+        trained = 0.0
+    return trained + cost.predict_seconds_per_1000 / 3600
+
+
+def on_what(statistics: Statistics) -> str:
+    """1,197 test rows, 5 folds, 3 seeds"""
+    seeds = sorted(set(statistics.seeds.values()))
+    count = times(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    folds = times(statistics.folds, "fold" if statistics.folds > 1 else "test set")
+    return f"{times(statistics.rows, 'test row')}, {folds}, {count}"
+
+
+def against(statistics: Statistics, best: str, other: str) -> Difference:
+    """Best minus other; equal scores may stand the other way round."""
+    for found in statistics.differences:
+        if (found.a, found.b) == (best, other):
+            return found
+        if (found.a, found.b) == (other, best):
+            return turned(found)
+    raise AssertionError(f"no difference between {best} and {other}")
+
+
+def turned(found: Difference) -> Difference:
+    """The same difference, b minus a."""
+    mcnemar = found.mcnemar
+    if mcnemar is not None:
+        mcnemar = replace(mcnemar, only_a=mcnemar.only_b, only_b=mcnemar.only_a)
+    return replace(
+        found,
+        a=found.b,
+        b=found.a,
+        value=-found.value,
+        low=-found.high,
+        high=-found.low,
+        mcnemar=mcnemar,
+    )
+
+
+def _undecided(found: Difference) -> bool:
+    return not found.equivalent and not significant(found)
+
+
+def _alone(case: _Case, prior: float | None) -> str:
+    estimate = case.statistics.estimates[case.best][case.statistics.metric]
+    start = (
+        f"{case.best} is the only method, so there is nothing to compare it with: {case.metric} "
+        f"{case.score(case.best)}"
+    )
+    if prior is not None:
+        above = "above" if estimate.low > prior else "not clearly above"
+        start += f", {above} the {short(prior)} of always answering the commonest label"
+    return f"{start}; measured on {on_what(case.statistics)}."
+
+
+def _winner(case: _Case, equivalent: list[str]) -> str:
+    """Every other method is significantly worse, or equivalent and not cheaper."""
+    start = f"Ship {case.best}: {case.metric} {case.score(case.best)}, "
+    worse = [name for name in case.against_best if name not in equivalent]
+    said = []
+    if worse:
+        nearest = min(worse, key=lambda name: case.against_best[name].value)
+        found = case.against_best[nearest]
+        others = "all others" if not equivalent else joined(worse)
+        said.append(
+            f"significantly better than {others} (smallest lead {short(found.value)} over "
+            f"{nearest}, {p_value(found.p_holm)})"
+        )
+    if equivalent:
+        _, by = cheapest([case.best, *equivalent], case.costs)
+        cheaper = f"no dearer in {by} than" if by else "of unknown cost beside"
+        said.append(
+            f"within {case.margin} of {joined(equivalent)}, and {cheaper} "
+            f"{'it' if len(equivalent) == 1 else 'them'}"
+        )
+    return f"{start}{'; '.join(said)}; measured on {on_what(case.statistics)}."
+
+
+def _cheaper(case: _Case, recommended: str, undecided: list[str]) -> str:
+    sentence = (
+        f"Ship {recommended}: {case.metric} {case.score(recommended)}, within {case.margin} of the "
+        f"best ({case.best}, {short(case.value(case.best))}) {_share(case, recommended)}"
+    )
+    if undecided:
+        rows = times(case.statistics.rows, "test row")
+        sentence += f"; {rows} leave open how {joined(undecided)} would compare"
+    return f"{sentence}; measured on {on_what(case.statistics)}."
+
+
+def _share(case: _Case, name: str) -> str:
+    """At 60% of its training time; whichever figure decided."""
+    _, by = cheapest([case.best, name], case.costs)
+    ours, best = case.costs[name], case.costs[case.best]
+    if by == "price":
+        return f"at {_percent(price(ours), price(best))} of its price"
+    if ours.train_seconds and best.train_seconds and ours.train_seconds < best.train_seconds:
+        return f"at {_percent(ours.train_seconds, best.train_seconds)} of its training time"
+    return f"at {_percent(hours(ours), hours(best))} of its time for training and 1,000 texts"
+
+
+def _percent(part: float | None, whole: float | None) -> str:
+    share = (part or 0.0) / whole if whole else 1.0
+    return "less than 1%" if share < 0.01 else f"{share:.0%}"
+
+
+def _no_winner(case: _Case, undecided: list[str]) -> str:
+    others = times(len(undecided), "other method")
+    if len(undecided) < 4:
+        others = joined(undecided, "or")
+    cheap, by = cheapest([case.best, *undecided], case.costs)
+    comparative = "cheaper of the two" if len(undecided) == 1 else "cheapest of these"
+    ending = f"; {cheap} is the {comparative} by {by}" if by else ""
+    return (
+        f"No clear winner: {case.best} leads with {case.metric} {case.score(case.best)}, but "
+        f"{on_what(case.statistics)} can neither tell it from {others} nor show that they are "
+        f"within {case.margin} of each other{ending}."
+    )
+
+
+def _reason(case: _Case, name: str) -> str:
+    """How a method stands to the best one."""
+    found = case.against_best[name]
+    facts = f"{short(found.value)} {interval(found.low, found.high)}, {p_value(found.p_holm)}"
+    if significant(found) and found.equivalent:
+        return (
+            f"{name}: significantly worse than {case.best}, but within {case.margin} of it "
+            f"(by {facts})."
+        )
+    if significant(found):
+        return f"{name}: significantly worse than {case.best} (by {facts})."
+    if found.equivalent:
+        return (
+            f"{name}: equivalent to {case.best}, within {case.margin} (behind by {facts}; of a "
+            f"larger difference {p_value(found.p_equivalent)})."
+        )
+    return (
+        f"{name}: undecided, neither significantly worse than {case.best} nor shown to be within "
+        f"{case.margin} of it (behind by {facts}; {on_what(case.statistics)})."
+    )

@@ -1,0 +1,249 @@
+"""Intervals, differences and tests against scipy and statsmodels, by invariance and simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import softmax
+
+from llmclf.config import DataError
+from llmclf.evaluate.paired import Tested, compare, holm
+from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.resample import bca, combine, percentile
+from llmclf.evaluate.scores import score
+
+Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
+LABELS = ("no", "weak", "strong")
+SHARES = (0.6, 0.25, 0.15)
+
+
+def drawn(
+    rows: int, skill: float, seed: int, *, targets: np.ndarray | None = None, fold: int = 0
+) -> Predictions:
+    """A classifier of this skill on rows of three uneven classes."""
+    rng = np.random.default_rng(seed)
+    if targets is None:
+        targets = np.random.default_rng(99 + fold).choice(3, rows, p=SHARES)
+    logits = skill * np.eye(3)[targets] + rng.normal(size=(rows, 3))
+    return Predictions(
+        ids=[f"{fold}-{i}" for i in range(rows)],
+        labels=LABELS,
+        targets=targets,
+        probabilities=softmax(logits, axis=1),
+        scored_by="softmax",
+    )
+
+
+def once(predictions: Predictions) -> list[Tested]:
+    return [Tested(fold=0, seed=0, predictions=predictions)]
+
+
+def macro_f1(targets: np.ndarray, predicted: np.ndarray) -> float:
+    tables = [(targets == c, predicted == c) for c in range(3)]
+    return float(np.mean([2 * (t & p).sum() / max(t.sum() + p.sum(), 1) for t, p in tables]))
+
+
+A, B = drawn(400, 2.0, 1), drawn(400, 1.7, 2)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_intervals_are_those_of_scipy(metric: str) -> None:
+    """Both are random; 10,000 resamples leave a few thousandths."""
+    found = compare({"a": once(A), "b": once(B)}, metric=metric)
+    statistic = {
+        "accuracy": lambda t, p: float((t == p).mean()),
+        "macro_f1": macro_f1,
+    }[metric]
+    for name, predictions in (("a", A), ("b", B)):
+        expected = stats.bootstrap(
+            (predictions.targets, predictions.predicted),
+            statistic,
+            paired=True,
+            vectorized=False,
+            method="BCa",
+            n_resamples=4000,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        estimate = found.estimates[name][metric]
+        assert estimate.value == pytest.approx(score(predictions)[metric])
+        assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.004)
+        assert (estimate.low, estimate.high) == (estimate.sampling_low, estimate.sampling_high)
+        assert estimate.seed_sd is estimate.fold_sd is None
+    (difference,) = found.differences
+    assert (difference.a, difference.b) == ("a", "b")
+    expected = stats.bootstrap(
+        (A.targets, A.predicted, B.predicted),
+        lambda t, p, q: statistic(t, p) - statistic(t, q),
+        paired=True,
+        vectorized=False,
+        method="BCa",
+        n_resamples=4000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert (difference.low, difference.high) == pytest.approx(expected, abs=0.004)
+
+
+def test_tests_are_those_of_statsmodels() -> None:
+    contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    (difference,) = compare({"a": once(A), "b": once(B)}, resamples=1000).differences
+    right = A.predicted == A.targets, B.predicted == B.targets
+    table = [
+        [(right[0] & right[1]).sum(), (right[0] & ~right[1]).sum()],
+        [(~right[0] & right[1]).sum(), (~right[0] & ~right[1]).sum()],
+    ]
+    assert difference.mcnemar is not None
+    assert (difference.mcnemar.only_a, difference.mcnemar.only_b) == (table[0][1], table[1][0])
+    assert difference.mcnemar.p_value == pytest.approx(
+        contingency.mcnemar(table, exact=True).pvalue
+    )
+    p = np.random.default_rng(0).random(15) ** 3
+    assert holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+
+
+def test_order_of_rows_and_labels_changes_nothing() -> None:
+    order = np.random.default_rng(0).permutation(400)
+    turned = B.take(order).with_labels(("strong", "no", "weak"))
+    assert compare({"a": once(A), "b": once(turned)}, resamples=1000) == compare(
+        {"a": once(A), "b": once(B)}, resamples=1000
+    )
+
+
+def test_a_method_does_not_differ_from_itself() -> None:
+    (difference,) = compare({"a": once(A), "again": once(A)}, resamples=1000).differences
+    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+    assert difference.p_value == 1 and difference.equivalent
+    assert difference.mcnemar is not None and difference.mcnemar.p_value == 1
+
+
+def test_the_better_method_comes_first_and_pairs_are_complete() -> None:
+    methods = {f"m{i}": once(drawn(300, 1 + 0.3 * i, i)) for i in range(4)}
+    found = compare(methods, resamples=2000)
+    assert len(found.differences) == 6
+    assert all(d.value >= 0 and d.p_value <= d.p_holm for d in found.differences)
+    assert {(d.a, d.b) for d in found.differences} == {
+        (f"m{i}", f"m{j}") for i in range(4) for j in range(i)
+    }
+    assert compare({"m0": methods["m0"]}, resamples=1000).differences == ()
+
+
+def test_a_margin_wider_than_the_interval_makes_methods_equivalent() -> None:
+    near = drawn(400, 2.0, 4)
+    wide, narrow = (
+        compare({"a": once(A), "b": once(near)}, margin=margin, resamples=2000).differences[0]
+        for margin in (0.2, 0.001)
+    )
+    assert wide.equivalent and not narrow.equivalent
+    assert wide.p_value == narrow.p_value > 0.05
+
+
+def test_seeds_add_their_own_error() -> None:
+    same = [Tested(fold=0, seed=s, predictions=A) for s in range(3)]
+    alone, again = (compare({"a": runs}, resamples=4000).estimates["a"] for runs in (once(A), same))
+    assert again["macro_f1"].seed_sd == 0 and again["macro_f1"].value == alone["macro_f1"].value
+    assert again["macro_f1"].low == pytest.approx(alone["macro_f1"].sampling_low, abs=0.01)
+    unlike = [
+        Tested(fold=0, seed=s, predictions=drawn(400, skill, s, targets=A.targets))
+        for s, skill in enumerate((1.5, 2.0, 2.5))
+    ]
+    unlike = [replace(t, predictions=replace(t.predictions, ids=A.ids)) for t in unlike]
+    estimate = compare({"a": unlike}, resamples=4000).estimates["a"]["macro_f1"]
+    assert estimate.seed_sd is not None and estimate.seed_sd > 0.03
+    assert estimate.low < estimate.sampling_low < estimate.sampling_high < estimate.high
+
+
+def test_folds_are_averaged_and_their_spread_is_told() -> None:
+    def runs(skill: float) -> list[Tested]:
+        return [
+            Tested(fold=f, seed=0, predictions=drawn(200, skill, 10 * f, fold=f)) for f in range(5)
+        ]
+
+    found = compare({"a": runs(2.0), "b": runs(1.0)}, resamples=2000)
+    estimate = found.estimates["a"]["macro_f1"]
+    each = [score(t.predictions)["macro_f1"] for t in runs(2.0)]
+    assert estimate.value == pytest.approx(np.mean(each))
+    assert estimate.fold_sd == pytest.approx(np.std(each, ddof=1))
+    assert (found.rows, found.folds, found.seeds) == (1000, 5, {"a": 1, "b": 1})
+    (difference,) = found.differences
+    assert difference.p_holm < 0.01 and difference.mcnemar is not None
+    assert difference.mcnemar.only_a > difference.mcnemar.only_b
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([], "b has the folds"),
+        ([Tested(fold=1, seed=0, predictions=B)], "b has the folds"),
+        (once(B) * 2, "b: two runs of fold 0 with seed 0"),
+        (once(B.take(range(399))), "b, fold 0: other rows"),
+        (once(replace(B, ids=["x", *B.ids[1:]])), "other rows .* such as '0-0'"),
+        (once(replace(B, targets=np.roll(B.targets, 1))), "another true label"),
+        (once(replace(B, labels=("no", "weak", "other"))), "other labels .* other, strong"),
+    ],
+)
+def test_what_is_not_the_same_is_refused(runs: list[Tested], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        compare({"a": once(A), "b": runs}, resamples=1000)
+    with pytest.raises(DataError, match="no methods"):
+        compare({}, resamples=1000)
+
+
+def covered(simulations: int, rows: int, resamples: int = 600) -> dict[str, float]:
+    """How often intervals hold the truth, and tests of no difference say there is one."""
+    many = 400_000
+    population = np.random.default_rng(0).choice(3, many, p=SHARES)
+    truth = score(drawn(many, 1.8, 1, targets=population))
+    counts = dict.fromkeys(("macro_f1", "accuracy", "difference", "rejected", "equivalent"), 0)
+    rng = np.random.default_rng(5)
+    for i in range(simulations):
+        targets = rng.choice(3, rows, p=SHARES)
+        a, b = (drawn(rows, 1.8, 3 * i + k, targets=targets) for k in (10, 11))
+        found = compare({"a": once(a), "b": once(b)}, resamples=resamples, seed=i)
+        for metric in ("macro_f1", "accuracy"):
+            e = found.estimates["a"][metric]
+            counts[metric] += e.low <= truth[metric] <= e.high
+        (d,) = found.differences
+        counts["difference"] += d.low <= 0 <= d.high
+        counts["rejected"] += d.p_value < 0.05
+    return {name: count / simulations for name, count in counts.items()}
+
+
+def test_intervals_cover_the_truth_quickly() -> None:
+    found = covered(250, rows=400)
+    assert all(0.9 <= found[name] <= 0.985 for name in ("macro_f1", "accuracy", "difference"))
+    assert found["rejected"] <= 0.09
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_intervals_cover_the_truth() -> None:
+    """95% +- 1% over 2,000 draws."""
+    found = covered(2000, rows=600, resamples=1000)
+    for name in ("macro_f1", "accuracy", "difference"):
+        assert 0.94 <= found[name] <= 0.96, found
+    assert 0.04 <= found["rejected"] <= 0.06, found
+
+
+@pytest.mark.parametrize(("folds", "spread"), [(5, 0.0), (5, 0.005), (10, 0.01)])
+def test_intervals_over_folds_cover_the_truth(folds: int, spread: float) -> None:
+    """Folds whose true accuracy differs by ``spread``; the rows' own error is 0.0087."""
+    rng, hits, rows, truth = np.random.default_rng(0), 0, 1200, 0.9
+    for _ in range(600):
+        right = [
+            rng.random(rows) < np.clip(truth + spread * rng.normal(), 0, 1) for _ in range(folds)
+        ]
+        values = [np.array([r.mean()]) for r in right]
+        draws = [rng.binomial(rows, r.mean(), 400) / rows for r in right]
+        low, high = percentile(combine(values, draws, rng))
+        hits += low <= truth <= high
+    assert 0.91 <= hits / 600 <= 0.98
+
+
+def test_bca_is_the_percentile_of_a_symmetric_case() -> None:
+    draws = np.random.default_rng(0).normal(size=20_000)
+    jackknife = np.tile([-1.0, 1.0], 50)
+    assert bca(0.0, draws, jackknife) == pytest.approx(percentile(draws), abs=0.03)
+    assert bca(0.0, np.zeros(100), jackknife) == (0, 0)

@@ -1,0 +1,70 @@
+"""The command that repeats a run, given to the parser that would read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmclf.baselines import BaselineConfig
+from llmclf.config import to_json
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment, Launch, parse
+from llmclf.model.build import ModelConfig
+from llmclf.prompt.config import PromptConfig
+from llmclf.report.command import command
+from llmclf.report.read import read
+from llmclf.train.config import TrainConfig
+from tests.report.made import predicted, write_run
+
+DATA = DataConfig(source="my file.csv", fold=1, folds=5, text="$(text)", encoding="cp1252")
+EXPERIMENTS = (
+    Experiment(
+        name="lora",
+        seed=7,
+        data=DATA,
+        model=ModelConfig(checkpoint="minilm-l6", tune="lora", lora_rank=16),
+        train=TrainConfig(epochs=2.5, learning_rate=3e-4, gradient_checkpointing=True),
+    ),
+    Experiment(
+        name="few-shot",
+        method="prompt",
+        data=DATA,
+        model=ModelConfig(checkpoint="smollm2-135m"),
+        prompt=PromptConfig(shots=16, templates=("quoted", "tagged")),
+    ),
+    Experiment(
+        name="logistic",
+        method="classical",
+        data=DATA,
+        baseline=BaselineConfig(classifier="logistic_regression"),
+    ),
+)
+
+
+def in_a_shell(words: str) -> list[str]:
+    """The words as a shell hands them to a program."""
+    done = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_a_recipe_of_the_same_kind_repeats_the_run(experiment: Experiment, tmp_path: Path) -> None:
+    settings: dict[str, Any] = to_json(experiment)
+    run = read(write_run(tmp_path / "a", predicted(9), name=experiment.name, settings=settings))
+    python, recipe, *options = in_a_shell(command(run))
+    assert (python, recipe) == ("python", "RECIPE")
+    plain = Experiment(name="other", method=experiment.method, data=DataConfig(source="opinions"))
+    repeated = parse(Launch(experiment=plain), options, None).experiment
+    assert dataclasses.replace(repeated, output_dir=None) == experiment
+
+
+def test_several_processes_are_launched(tmp_path: Path) -> None:
+    run = read(write_run(tmp_path / "a", predicted(9)))
+    run.environment["world_size"] = 4
+    assert command(run).startswith("accelerate launch --num_processes 4 RECIPE \\\n")

@@ -1,0 +1,239 @@
+"""The page: every part in its place, nothing made up, and nothing that a text could start."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html as standard_html
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from llmclf.report.analysis import Curve, MethodCost
+from llmclf.report.html import html
+from llmclf.report.html_parts import parts
+from llmclf.report.html_tables import headline, mark
+from llmclf.report.show import MISSING, amount, count, duration, p_value, short, signed, visible
+from tests.report.example import HOSTILE, example, hostile
+
+
+class Page(HTMLParser):
+    """Tags, attributes and texts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def has(self, text: str) -> bool:
+        return text in " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    return html(example())
+
+
+@pytest.fixture(scope="module")
+def feared() -> str:
+    return html(hostile())
+
+
+def bare(**changes):
+    """One method of which hardly anything is known."""
+    one = example(methods=1)
+    method = replace(
+        one.methods[0], cost=MethodCost(), calibration=None, coverage=None, lengths=(), errors=(),
+        suspects=(), seen=None, curves=(), confusion=None, model="",
+    )  # fmt: skip
+    return replace(
+        one, methods=(method,), break_even=None, audit={}, left_out=(), published={}, **changes
+    )
+
+
+def test_the_policy_allows_the_one_style_sheet_and_nothing_else(whole):
+    style = re.search(r"<style>(.*?)</style>", whole, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', whole)[1]
+    policy = standard_html.unescape(policy)
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert whole.count("<style") == 1 and "@import" not in style and "url(" not in style
+
+
+def test_no_script_no_style_attribute_no_address(whole, feared):
+    for page in (Page(whole), Page(feared)):
+        assert not {"script", "img", "link", "iframe", "object", "base"} & set(page.tags)
+        for name, value in page.attributes:
+            assert name != "style" and not name.startswith("on")
+            if name in ("href", "src"):
+                assert value.startswith("#")
+
+
+def test_the_verdict_is_the_headline_and_parts_follow_in_order(whole):
+    analysis = example()
+    page = Page(whole)
+    assert page.has(analysis.verdict.sentence)
+    assert all(page.has(reason) for reason in analysis.verdict.reasons)
+    assert all(page.has(text) for text in analysis.left_out)
+    keys = re.findall(r'<section class="part" id="([\w-]+)"', whole)
+    assert keys == [
+        "comparison", "learning", "confusion", "calibration", "cost", "labels", "coverage",
+        "break-even", "lengths", "mistakes", "repeat",
+    ]  # fmt: skip
+    assert not [part for part in parts(analysis) if part.missing]
+
+
+def test_the_same_analysis_gives_the_same_page(whole):
+    assert html(example()) == whole
+
+
+def test_every_method_score_and_setting_is_there(whole):
+    analysis, page = example(), Page(whole)
+    for m in analysis.methods:
+        estimate = analysis.statistics.estimates[m.name]["macro_f1"]
+        assert page.has(m.name) and page.has(f"{estimate.value:.3f}")
+        assert page.has(m.command)
+    for text in ("BERT-base (Li et al. 2021)", "published, not measured here",
+                 "train.learning_rate", "packages.torch", "2.13.0", "row 91",
+                 "Great, another Monday."):  # fmt: skip
+        assert page.has(text), text
+
+
+def test_a_part_without_data_says_so_in_one_line():
+    missing = {part.key: part.missing for part in parts(bare())}
+    assert {key for key, text in missing.items() if text} == {
+        "learning", "confusion", "calibration", "cost", "coverage", "break-even", "lengths",
+        "mistakes",
+    }  # fmt: skip
+    page = Page(html(bare()))
+    assert all(page.has(text) for text in missing.values())
+    assert page.tags.count("svg") == 2
+
+
+def test_several_labels_a_row_explain_why_there_is_no_confusion_matrix():
+    analysis = example()
+    methods = tuple(replace(m, confusion=None) for m in analysis.methods)
+    multilabel = replace(analysis, multilabel=True, methods=methods)
+    assert Page(html(multilabel)).has("several labels here, so there is no confusion matrix")
+
+
+@pytest.mark.parametrize(("methods", "labels", "folds"), [(1, 2, 1), (2, 2, 5), (3, 13, 1)])
+def test_other_shapes(methods, labels, folds):
+    page = Page(html(example(methods=methods, labels=labels, folds=folds)))
+    assert page.has("5 folds") == (folds == 5)
+
+
+def sparse():
+    """Analyses at the edge of what there may be."""
+    whole = example(methods=3)
+    prompt = (replace(whole.break_even.curves["prompt"][0], budget=0),)
+    curves = {**whole.break_even.curves, "prompt": prompt}
+    yield replace(whole, break_even=replace(whole.break_even, curves=curves))
+    alone = replace(whole.break_even, curves={"prompt": prompt}, crossings=())
+    yield replace(whole, break_even=alone)
+    short_curve = (Curve(examples=(10.0,), device_hours=(), score=(0.5,)),)
+    for change in (
+        lambda m: {"cost": replace(m.cost, train_price=0.0, price_per_1000=0.5)},
+        lambda m: {"errors": (), "suspects": (), "seen": None},
+        lambda m: {"calibration": replace(m.calibration, before=(), after=())},
+        lambda m: {"curves": short_curve},
+    ):
+        yield replace(whole, methods=tuple(replace(m, **change(m)) for m in whole.methods))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("place", range(6))
+def test_the_edges_are_drawn_without_a_warning(place):
+    page = Page(html(list(sparse())[place]))
+    assert page.tags.count("svg") >= 10
+
+
+def test_columns_that_nobody_measured_are_named_and_left_out():
+    analysis = bare()
+    table, absent = headline(analysis)
+    assert "Training Wh" in absent and "Training Wh" not in table.head
+    assert all(len(row.cells) == len(table.head) for row in table.rows)
+
+
+def test_published_scores_have_nothing_but_their_score():
+    table, _ = headline(example())
+    row = table.rows[-1]
+    assert row.kind == "published" and len(row.cells) == len(table.head)
+    assert [cell for cell in row.cells[2:] if cell not in ("", MISSING)] == ["0.861"]
+
+
+def test_marks_against_the_best():
+    analysis = example()
+    marks = [mark(analysis, m.name) for m in analysis.methods]
+    assert marks == ["best", "\u2248", "**", "*", "*", "*"]
+
+
+def test_hostile_texts_stay_text(feared):
+    page = Page(feared)
+    for text in HOSTILE:
+        assert page.has(visible(text, 400)[:400].rstrip()), text
+    whole = " ".join(page.text)
+    assert not re.search("[\x00\u202e\x1b\ud800-\udfff]", whole)
+    feared.encode("utf-8")
+
+
+def test_many_methods_and_labels_take_seconds_and_few_megabytes():
+    analysis = example(methods=12, labels=77, folds=5)
+    start = time.process_time()
+    text = html(analysis)
+    assert time.process_time() - start < 30  # about 5 on an idle machine
+    assert len(text.encode()) < 5e6
+
+
+def test_the_page_is_made_without_torch():
+    code = (
+        "import sys, llmclf.report.html; "
+        "print([m for m in ('torch', 'transformers', 'datasets', 'matplotlib.pyplot') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_template_and_style_sheet_are_in_the_package():
+    from importlib.resources import files
+
+    for name in ("page.html.j2", "page.css"):
+        assert files("llmclf.report").joinpath(name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (amount(1234.5), "1,234"),
+        (amount(0.00001), "0.00001"),
+        (amount(0), "0"),
+        (amount(None), MISSING),
+        (count(22_713_216), "22.7M"),
+        (duration(0.5), "500 ms"),
+        (duration(2520), "42 min"),
+        (duration(36_000), "10 h"),
+        (signed(-0.0123), "\u22120.012"),
+        (p_value(0.0001), "<0.001"),
+        (short("W" * 99, 17), "W" * 10 + "\u2026"),
+        (short("few-shot prompt", 17), "few-shot prompt"),
+        (visible("a\n\tb"), "a b"),
+        (visible("x" * 12, 10), "xxxxxxxxxx\u2026 (12 characters)"),
+    ],
+)
+def test_numbers_and_texts(shown, expected):
+    assert shown == expected

@@ -1,0 +1,203 @@
+"""Each rule of the verdict, on statistics made for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmclf.evaluate.paired import Difference, Estimate, McNemar, Statistics
+from llmclf.report.analysis import MethodCost, Verdict
+from llmclf.report.verdict import against, cheapest, turned, verdict
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(
+        value=value,
+        low=value - 0.035,
+        high=value + 0.035,
+        sampling_low=value,
+        sampling_high=value,
+        seed_sd=None,
+        fold_sd=None,
+    )
+
+
+def statistics(
+    values: dict[str, float],
+    equal: tuple[tuple[str, str], ...] = (),
+    worse: tuple[tuple[str, str], ...] = (),
+    folds: int = 1,
+    seeds: dict[str, int] | None = None,
+) -> Statistics:
+    """``equal`` and ``worse``: pairs, the better one first; all others are undecided."""
+    ordered = sorted(values, key=lambda name: -values[name])
+    pairs = [(a, b) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
+    return Statistics(
+        metric="macro_f1",
+        margin=0.01,
+        resamples=1000,
+        rows=800,
+        folds=folds,
+        seeds=seeds or dict.fromkeys(values, 1),
+        estimates={name: {"macro_f1": estimate(value)} for name, value in values.items()},
+        differences=tuple(
+            Difference(
+                a=a,
+                b=b,
+                value=values[a] - values[b],
+                low=values[a] - values[b] - 0.023,
+                high=values[a] - values[b] + 0.027,
+                p_value=0.5,
+                p_holm=0.0001 if (a, b) in worse else 0.81,
+                p_equivalent=0.01 if (a, b) in equal else 0.4,
+                equivalent=(a, b) in equal,
+                mcnemar=None,
+            )
+            for a, b in pairs
+        ),
+    )
+
+
+def cost(train: float | None, predict: float | None = 0.0, **changes: Any) -> MethodCost:
+    hours = None if train is None else train / 3600
+    return MethodCost(
+        train_seconds=train, device_hours=hours, predict_seconds_per_1000=predict, **changes
+    )
+
+
+COSTS = {"full": cost(100), "lora": cost(60), "tfidf": cost(1)}
+
+
+def judge(found: Statistics, costs: dict[str, MethodCost] | None = None) -> Verdict:
+    return verdict(found, costs or COSTS, prior=0.216)
+
+
+def test_cheaper_equivalent_method_is_recommended() -> None:
+    found = statistics(
+        {"full": 0.548, "lora": 0.545, "tfidf": 0.483},
+        equal=(("full", "lora"),),
+        worse=(("full", "tfidf"),),
+    )
+    answer = judge(found)
+    assert (answer.best, answer.recommended) == ("full", "lora")
+    assert answer.sentence == (
+        "Ship lora: macro-F1 .545 [.510, .580], within 0.01 of the best (full, .548) at 60% of its "
+        "training time; measured on 800 test rows, 1 test set, 1 seed."
+    )
+    assert answer.reasons == (
+        "lora: equivalent to full, within 0.01 (behind by .003 [-.020, .030], p = .81; of a larger "
+        "difference p = .010).",
+        "tfidf: significantly worse than full (by .065 [.042, .092], p < .001).",
+    )
+
+
+def test_cheaper_equivalent_method_and_one_undecided() -> None:
+    found = statistics({"full": 0.548, "lora": 0.545, "tfidf": 0.54}, equal=(("full", "lora"),))
+    answer = judge(found)
+    assert answer.recommended == "lora"
+    assert "; 800 test rows leave open how tfidf would compare; measured" in answer.sentence
+
+
+def test_best_that_beats_all_others() -> None:
+    found = statistics(
+        {"full": 0.548, "lora": 0.50, "tfidf": 0.483}, worse=(("full", "lora"), ("full", "tfidf"))
+    )
+    answer = judge(found)
+    assert answer.recommended == "full"
+    assert answer.sentence == (
+        "Ship full: macro-F1 .548 [.513, .583], significantly better than all others (smallest "
+        "lead .048 over lora, p < .001); measured on 800 test rows, 1 test set, 1 seed."
+    )
+
+
+def test_best_that_is_cheaper_than_its_equal() -> None:
+    found = statistics(
+        {"full": 0.548, "lora": 0.545, "tfidf": 0.483},
+        equal=(("full", "lora"),),
+        worse=(("full", "tfidf"),),
+    )
+    answer = judge(found, COSTS | {"lora": cost(200)})
+    assert answer.recommended == "full"
+    assert "significantly better than tfidf (smallest lead .065 over tfidf" in answer.sentence
+    assert "within 0.01 of lora, and no dearer in time than it" in answer.sentence
+
+
+def test_no_clear_winner_names_the_nearest_and_the_cheaper() -> None:
+    found = statistics({"full": 0.548, "lora": 0.545}, folds=5, seeds={"full": 3, "lora": 3})
+    answer = judge(found)
+    assert (answer.best, answer.recommended) == ("full", "full")
+    assert answer.sentence == (
+        "No clear winner: full leads with macro-F1 .548 [.513, .583], but 800 test rows, 5 folds, "
+        "3 seeds can neither tell it from lora nor show that they are within 0.01 of each other; "
+        "lora is the cheaper of the two by time."
+    )
+    assert answer.reasons[0].startswith("lora: undecided")
+
+
+def test_no_clear_winner_among_several() -> None:
+    answer = judge(statistics({"full": 0.548, "lora": 0.545, "tfidf": 0.53}))
+    assert "can neither tell it from lora or tfidf nor show" in answer.sentence
+    assert "tfidf is the cheapest of these by time" in answer.sentence
+
+
+def test_significantly_worse_within_the_margin_is_a_candidate() -> None:
+    pair = (("full", "lora"),)
+    answer = judge(statistics({"full": 0.548, "lora": 0.545}, equal=pair, worse=pair))
+    assert answer.recommended == "lora"
+    assert "significantly worse than full, but within 0.01 of it" in answer.reasons[0]
+
+
+@pytest.mark.parametrize(("value", "word"), [(0.548, "above the"), (0.22, "not clearly above the")])
+def test_one_method_stands_against_the_commonest_label(value: float, word: str) -> None:
+    answer = judge(statistics({"full": value}))
+    assert "full is the only method, so there is nothing to compare it with" in answer.sentence
+    assert f"{word} .216 of always answering the commonest label" in answer.sentence
+    assert (answer.recommended, answer.reasons) == ("full", ())
+
+
+def test_seeds_that_differ_are_told() -> None:
+    answer = judge(statistics({"full": 0.548, "lora": 0.545}, seeds={"full": 1, "lora": 5}))
+    assert "1 to 5 seeds" in answer.sentence
+
+
+def test_prices_decide_where_all_are_known() -> None:
+    full = cost(100, train_price=1.0, price_per_1000=0.1)
+    lora = cost(60, train_price=2.0, price_per_1000=0.1)
+    assert cheapest(["full", "lora"], {"full": full, "lora": lora}) == ("full", "price")
+    assert cheapest(["full", "lora"], {"full": full, "lora": cost(60)}) == ("lora", "time")
+    found = statistics({"lora": 0.548, "full": 0.545}, equal=(("lora", "full"),))
+    sentence = judge(found, {"full": full, "lora": lora}).sentence
+    assert "Ship full" in sentence
+    assert "at 52% of its price" in sentence
+
+
+def test_unknown_costs_decide_nothing() -> None:
+    costs = {"full": cost(100), "lora": cost(None, None)}
+    assert cheapest(["full", "lora"], costs) == ("full", None)
+    found = statistics({"full": 0.548, "lora": 0.545}, equal=(("full", "lora"),))
+    answer = judge(found, costs)
+    assert answer.recommended == "full"
+    assert "of unknown cost" in answer.sentence
+
+
+def test_what_was_not_trained_costs_no_training() -> None:
+    prompted = cost(None, 7200.0, trainable_parameters=0)
+    trained = cost(3600, 1.0)
+    assert cheapest(["a", "b"], {"a": prompted, "b": trained}) == ("b", "time")
+
+
+def test_equal_scores_may_stand_either_way_round() -> None:
+    found = statistics({"b": 0.5, "a": 0.5})
+    assert (found.differences[0].a, found.differences[0].b) == ("b", "a")
+    difference = against(found, "a", "b")
+    assert (difference.a, difference.b, difference.value) == ("a", "b", 0)
+    assert difference.low == pytest.approx(-0.027)
+    assert judge(found, {"a": cost(1), "b": cost(2)}).best == "a"
+
+
+def test_turning_a_difference_turns_its_table() -> None:
+    (found,) = statistics({"a": 0.6, "b": 0.5}).differences
+    table = McNemar(only_a=7, only_b=2, p_value=0.2)
+    assert turned(replace(found, mcnemar=table)).mcnemar == McNemar(only_a=2, only_b=7, p_value=0.2)
