@@ -45,6 +45,7 @@ from llmclf.report.config import ReportConfig
 from llmclf.report.folders import read_all
 from llmclf.report.write import write
 from llmclf.terminal import is_main, main_console, quieten, world_size
+from llmclf.trackers import mirror
 from llmclf.train import memory_retry
 from llmclf.train.engine import orderly_exit
 from llmclf.train.supervise import supervised
@@ -211,6 +212,8 @@ def compare(
         written = write(analysis, experiments[0].folder.parent)
         path = written.get("report.html", written["report.md"])
         console.print(f"report: {path}", markup=False, soft_wrap=True)
+        if path.suffix == ".html":
+            mirror.report(path.parent, path, experiments[0].track)
     return failed
 
 

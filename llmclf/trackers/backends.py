@@ -182,7 +182,9 @@ class Trackio:
         )
         self.run.id = run.id  # init() makes up one, and asks for none
 
-    def _on_warning(self, message: Any, category: Any, filename: str, *place: Any) -> None:
+    def _on_warning(
+        self, message: Any, category: Any, filename: str, lineno: int, *place: Any, **named: Any
+    ) -> None:
         if "trackio" in filename:
             self.about.warn(f"{message}")
 

@@ -28,7 +28,7 @@ from filelock import FileLock
 from llmclf.config import from_json, plain
 from llmclf.trackers.backends import OPEN, Backend, Run
 from llmclf.trackers.config import TrackConfig
-from llmclf.trackers.mirror import GRACE_SECONDS, ID
+from llmclf.trackers.mirror import FAILED, GRACE_SECONDS, ID
 
 POLL_SECONDS = 0.5
 LOWER_PRIORITY = 10  # niceness: training comes first
@@ -36,18 +36,21 @@ SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 
 def main() -> None:
-    """Never fails: prints at most one warning."""
+    """Prints at most one warning, and tells of it by the exit code FAILED."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tracker", choices=sorted(OPEN))
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=json.loads)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--again", action="store_true", help="the tracker failed before: no word")
     options = parser.parse_args()
     config = from_json(TrackConfig, options.config)
     terminal = take_terminal()
     ended = watch_parent(config)
     os.nice(LOWER_PRIORITY)
-    warn = Warn(options.tracker, terminal)
+    warn = Warn(options.tracker, terminal, said=options.again)
+    if options.again and os.environ.get("WANDB_MODE", "online") == "online":
+        os.environ["WANDB_MODE"] = "offline"  # each run of a comparison would wait in vain
     try:
         with FileLock(options.folder / f".{options.tracker}.lock"):
             if options.report:
@@ -56,13 +59,14 @@ def main() -> None:
                 follow(options.tracker, options.folder, config, ended, warn)
     except Exception as error:
         warn(f"{error or type(error).__name__}; metrics.jsonl and results.json hold everything")
+    sys.exit(FAILED if warn.said else 0)
 
 
 class Warn:
     """Prints the first warning only, without secrets."""
 
-    def __init__(self, tracker: str, terminal: TextIO) -> None:
-        self.tracker, self.terminal, self.said = tracker, terminal, False
+    def __init__(self, tracker: str, terminal: TextIO, *, said: bool) -> None:
+        self.tracker, self.terminal, self.said = tracker, terminal, said
 
     def __call__(self, message: str) -> None:
         if not self.said:
@@ -200,4 +204,3 @@ def read_json(path: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main()
-    sys.stdout.flush()

@@ -24,8 +24,13 @@ from llmclf.trackers.config import TrackConfig
 
 ID = "track.json"
 """In the folder: the id under which every tracker knows the run, for life."""
+FAILED = 3
+"""Exit code of a tracker's process that had to warn."""
 GRACE_SECONDS = 10
 """What a tracker's process may take beyond the tracker's own limit."""
+
+_failed: set[str] = set()
+"""Trackers that failed since this process began, a run or a comparison."""
 
 
 @contextlib.contextmanager
@@ -71,8 +76,9 @@ def launch(
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-m", "llmclf.trackers.follow", tracker, str(folder)]
+    again = ("--again",) if tracker in _failed else ()
     return subprocess.Popen(
-        [*command, json.dumps(to_json(config)), *options],
+        [*command, json.dumps(to_json(config)), *options, *again],
         stdin=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": path},
         start_new_session=True,  # a signal to the job's group is for the ranks
@@ -87,18 +93,21 @@ def finish(processes: Mapping[str, subprocess.Popen[bytes]], config: TrackConfig
     for name, process in processes.items():
         try:
             # The process sets itself an alarm, since it may outlive this one.
-            late = process.wait(max(0.0, deadline + 1 - time.monotonic())) == -signal.SIGALRM
+            code = process.wait(max(0.0, deadline + 1 - time.monotonic()))
         except subprocess.TimeoutExpired:
-            late = True
-        if late:
+            code = -signal.SIGALRM
+        if code == -signal.SIGALRM:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            print(
-                f"warning: {name} did not take everything within {config.timeout_seconds:g} s "
-                "(--track.timeout-seconds); metrics.jsonl and results.json hold all of it",
-                file=sys.stderr,
-            )
+            if name not in _failed:
+                print(
+                    f"warning: {name} did not end within {config.timeout_seconds:g} s "
+                    "(--track.timeout-seconds); metrics.jsonl and results.json hold everything",
+                    file=sys.stderr,
+                )
+        if code:
+            _failed.add(name)
 
 
 def close(process: subprocess.Popen[bytes]) -> None:

@@ -297,8 +297,9 @@ def test_a_comparison_is_one_group_and_gets_its_report(
     assert started.wait() == 0, started.text()
     html = tmp_path / "report.html"
     html.write_text("<h1>A verdict</h1>")
-    for _ in range(2):  # the second takes the place of the first
-        report(runs, html, TrackConfig(to=("wandb", "trackio", "tensorboard")))
+    (first,) = runs.glob("wandb/offline-run-*/files/media/html/*.html")
+    assert "Content-Security-Policy" in first.read_text()  # the comparison's own
+    report(runs, html, TrackConfig(to=("wandb", "trackio", "tensorboard")))  # takes its place
     folders = [runs / "majority", runs / "naive-bayes", runs]
     abouts = [wandb_runs(folder)[0] for folder in folders]
     assert [a.run_group for a in abouts] == ["which-one"] * 3
