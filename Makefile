@@ -35,7 +35,7 @@ install: .venv/.installed
 
 demo: install
 	$(BIN)/python recipes/demo.py
-	@echo "The report: $(CURDIR)/runs/demo/report.md, the run folders beside it."
+	@echo "The report: $(CURDIR)/runs/demo/report.html, the run folders beside it."
 
 test: install
 	$(BIN)/pytest -n $(JOBS) --dist loadfile

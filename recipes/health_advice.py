@@ -1,7 +1,7 @@
 """Advice in conclusions of medical papers: eight approaches beside published scores.
 
     python recipes/health_advice.py --data.source health_advice.csv --folds 5
-    python recipes/health_advice.py --data.source health-advice --folds 5    # from the hub
+    python recipes/health_advice.py --data.source health-advice --folds 5
 
 The corpus of Yu, Wang and Li (EMNLP 2021): no, weak or strong advice. The models
 are those that need no hub: a BERT of 22.7M parameters, a Llama of 134.5M for adapters and prompts.

@@ -160,20 +160,45 @@ def test_dry_run_then_a_prompted_run(
     assert [len(one["demonstrations"]) for one in shown] == [config.shots] * variants
 
 
+STEPS = ["--train.max-steps", "2"]
+SHORTENED = {  # what a laptop without a hub runs of them in seconds
+    "baselines": [],
+    "demo": STEPS,
+    "compare": ["--only", "majority", "tfidf-svm"],
+    "health_advice": ["--only", "majority", "linear-svm", "head", "--folds", "2", *STEPS],
+    "break_even": ["--only", "majority", "full", "--seeds", "0", "1", "--budgets", "8", *STEPS],
+}
+
+
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_comparisons_end_in_one_table(name: str, corpus: Path, tmp_path: Path) -> None:
-    path = ROOT / "recipes" / f"{name}.py"
-    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path)]
-    if name == "demo":
-        options += ["--train.max-steps", "2"]
-    assert launch(path, *options) == 0
+def test_comparisons_end_in_a_report(name: str, corpus: Path, tmp_path: Path) -> None:
+    path, options = ROOT / "recipes" / f"{name}.py", SHORTENED[name]
+    assert launch(path, "--data.source", str(corpus), "--output-dir", str(tmp_path), *options) == 0
     table = (tmp_path / "report.md").read_text()
-    names = [experiment.name for experiment in recipe(path)()]
+    names = {experiment.name for experiment in recipe(path)()}
+    if "--only" in options:
+        names &= set(options)
     assert all(f"| {name} |" in table for name in names)
-    memberships = {
-        json.loads((tmp_path / name / "results.json").read_text())["membership"] for name in names
-    }
-    assert len(memberships) == 1
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in names) and "<script" not in page
+    results = [json.loads(file.read_text()) for file in tmp_path.glob("*/results.json")]
+    per_name = [sum(found["name"] == name for found in results) for name in names]
+    assert per_name == {"health_advice": [2] * 3}.get(name, per_name)
+    assert len({found["test"]["n"] for found in results}) == 1
+
+
+def test_a_grid_goes_on_where_it_stopped(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ROOT / "recipes" / "break_even.py"
+    options = ["--data.source", str(corpus), "--output-dir", str(tmp_path), "--seeds", "0", "1"]
+    options += ["--only", "majority", "linear-svm"]
+    assert launch(path, *options, "--budgets", "8") == 0
+    capsys.readouterr()
+    assert launch(path, *options, "--budgets", "8", "12") == 0
+    assert capsys.readouterr().out.count("finished earlier") == 2 + 4
+    crossings = (tmp_path / "tables" / "crossings.csv").read_text()
+    assert "linear-svm,majority" in crossings
 
 
 def test_a_finished_comparison_is_not_run_again(

@@ -1,0 +1,68 @@
+"""Writes the tables of docs/health_advice.md from the runs of two recipes:
+
+python docs/health_advice_tables.py runs/health-advice runs/break-even
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from llmclf.report.analyse import analyse
+from llmclf.report.analysis import Analysis
+from llmclf.report.config import ReportConfig
+from llmclf.report.detail_tables import budgets, crossings, published
+from llmclf.report.folders import read_all
+from llmclf.report.grid import escaped, markdown
+from llmclf.report.tables import differences, per_label, scores
+
+PAGE = Path(__file__).with_name("health_advice.md")
+START, END = "<!-- tables: {name} -->\n", "<!-- end of {name} -->\n"
+PUBLISHED = ("SVM, published=0.833", "BERT-base, published=0.918", "BioBERT, published=0.933")
+
+
+def read(folder: Path, config: ReportConfig) -> Analysis:
+    runs, left_out = read_all([folder], skip_unfinished=True)
+    return analyse(runs, config, title=folder.name, failed=left_out)
+
+
+def origin(analysis: Analysis) -> str:
+    """Hardware, seeds and commit of the runs."""
+    best = analysis.methods[0]
+    environment = best.environment
+    s = analysis.statistics
+    return (
+        f"Commit {str(environment['git_commit'])[:12]}, one thread of {environment['cpu']}, "
+        f"precision {environment['precision']}; {s.rows:,} test rows, {s.folds} fold(s), "
+        f"{max(s.seeds.values())} seed(s).\n"
+    )
+
+
+def methods(folder: Path) -> str:
+    analysis = read(folder, ReportConfig(published=PUBLISHED))
+    left_out = "".join(f"\nLeft out: {escaped(line)}\n" for line in analysis.left_out)
+    grids = (scores, published, differences, per_label)
+    tables = "\n".join(markdown(grid(analysis)) for grid in grids)
+    return f"{escaped(analysis.verdict.sentence)}\n\n{origin(analysis)}{left_out}\n{tables}"
+
+
+def labels(folder: Path) -> str:
+    analysis = read(folder, ReportConfig())
+    tables = "\n".join(markdown(grid(analysis)) for grid in (budgets, crossings))
+    return f"{origin(analysis)}\n{tables}"
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, make, folder in zip(
+        ("methods", "labels"), (methods, labels), sys.argv[1:], strict=False
+    ):
+        start, end = START.format(name=name), END.format(name=name)
+        before, _, rest = page.partition(start)
+        _, _, after = rest.partition(end)
+        page = f"{before}{start}\n{make(Path(folder))}\n{end}{after}"
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
