@@ -71,7 +71,7 @@ class WandB:
             run.warn(
                 f"{error}. Tracked offline: `wandb sync {run.folder}/wandb/offline-*` hands it over"
             )
-        self.next_index = self.run.step
+        self.next_index = self.run.starting_step  # of a server; `step` starts at 0
         if self.run.settings._offline:
             self.next_index = 0
             for folder in (run.folder / "wandb").glob(f"offline-run-*-{run.id}"):

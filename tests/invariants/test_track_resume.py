@@ -24,6 +24,7 @@ from tests.trackers.readers import (
     trackio_rows,
     wandb_file,
     wandb_history,
+    wandb_records,
 )
 from tests.trackers.wandb_server import wandb_server
 
@@ -134,7 +135,7 @@ def test_secrets_appear_nowhere(job: Job) -> None:
 
 def test_one_run_on_a_server_equal_to_metrics(bert: Path, corpus: Path, tmp_path: Path) -> None:
     """W&B online: the server says what it has, and is sent the rest."""
-    often = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
+    often = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
     with wandb_server() as (url, server):
         job = Job(bert, corpus, tmp_path, WANDB_MODE="online", WANDB_BASE_URL=url, **often)
         job.options = (*job.options, "--track.to", "wandb")
@@ -155,6 +156,9 @@ def test_one_run_on_a_server_equal_to_metrics(bert: Path, corpus: Path, tmp_path
     ]
     assert found == expected(job.folder)
     assert 9 <= kept < len(found)
+    (newest,) = (job.folder / "wandb" / "latest-run").glob("*.wandb")
+    sent = [r.history.step.num for r in wandb_records(newest) if r.HasField("history")]
+    assert sent == list(range(kept, len(rows) + 1))  # nothing twice, for the server to drop
     assert_no_secrets(tmp_path)
 
 
