@@ -135,7 +135,7 @@ def test_secrets_appear_nowhere(job: Job) -> None:
 
 def test_one_run_on_a_server_equal_to_metrics(bert: Path, corpus: Path, tmp_path: Path) -> None:
     """W&B online: the server says what it has, and is sent the rest."""
-    often = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.5"}
+    often = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
     with wandb_server() as (url, server):
         job = Job(bert, corpus, tmp_path, WANDB_MODE="online", WANDB_BASE_URL=url, **often)
         job.options = (*job.options, "--track.to", "wandb")
