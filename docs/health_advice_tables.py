@@ -11,13 +11,13 @@ from pathlib import Path
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
-from llmclf.report.detail_tables import budgets, crossings, published
+from llmclf.report.detail_tables import published
 from llmclf.report.folders import read_all
 from llmclf.report.grid import escaped, markdown
 from llmclf.report.tables import differences, per_label, scores
 
 PAGE = Path(__file__).with_name("health_advice.md")
-START, END = "<!-- tables: {name} -->\n", "<!-- end of {name} -->\n"
+START, END = "<!-- tables: docs/health_advice_tables.py -->\n", "<!-- end of tables -->\n"
 PUBLISHED = ("SVM, published=0.833", "BERT-base, published=0.918", "BioBERT, published=0.933")
 
 
@@ -38,30 +38,20 @@ def origin(analysis: Analysis) -> str:
     )
 
 
-def methods(folder: Path) -> str:
+def tables(folder: Path) -> str:
     analysis = read(folder, ReportConfig(published=PUBLISHED))
     left_out = "".join(f"\nLeft out: {escaped(line)}\n" for line in analysis.left_out)
     grids = (scores, published, differences, per_label)
-    tables = "\n".join(markdown(grid(analysis)) for grid in grids)
-    return f"{escaped(analysis.verdict.sentence)}\n\n{origin(analysis)}{left_out}\n{tables}"
-
-
-def labels(folder: Path) -> str:
-    analysis = read(folder, ReportConfig())
-    tables = "\n".join(markdown(grid(analysis)) for grid in (budgets, crossings))
-    return f"{origin(analysis)}\n{tables}"
+    shown = "\n".join(markdown(grid(analysis)) for grid in grids)
+    return f"{escaped(analysis.verdict.sentence)}\n\n{origin(analysis)}{left_out}\n{shown}"
 
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name, make, folder in zip(
-        ("methods", "labels"), (methods, labels), sys.argv[1:], strict=False
-    ):
-        start, end = START.format(name=name), END.format(name=name)
-        before, _, rest = page.partition(start)
-        _, _, after = rest.partition(end)
-        page = f"{before}{start}\n{make(Path(folder))}\n{end}{after}"
-    PAGE.write_text(page, encoding="utf-8")
+    before, _, rest = page.partition(START)
+    after = rest.partition(END)[2]
+    made = tables(Path(sys.argv[1]))
+    PAGE.write_text(f"{before}{START}\n{made}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class MethodReport:
     """Scores with and without test rows that training has seen; None where there are none."""
     curves: tuple[Curve, ...]
     settings: dict[str, Any]
-    """experiment.json of the first run, flattened."""
+    """What the first run read of its experiment.json, flattened."""
     environment: dict[str, Any]
     """environment.json of the first run."""
     command: str

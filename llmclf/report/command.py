@@ -19,15 +19,24 @@ def command(run: Finished) -> str:
     RECIPE stands for the recipe, which the run folder does not name: any one of the same kind of
     method that sets nothing that is None here.
     """
-    kind = str(run.experiment.get("method"))
-    sections = {"data", *SECTIONS.get(kind, ("model", "train"))}
     options = [
         option
-        for key, value in run.experiment.items()
-        if (key.partition(".")[0] in sections or key in ("name", "seed"))
+        for key, value in settings(run).items()
+        if key not in ("method", "output_dir")
         for option in _option(key, value)
     ]
     return _LINE_ENDS.join([_start(run), *options])
+
+
+def settings(run: Finished) -> dict[str, Any]:
+    """The settings that the run read: those of its method, and the common ones."""
+    kind = str(run.experiment.get("method"))
+    sections = {"data", *SECTIONS.get(kind, ("model", "train"))}
+    return {
+        key: value
+        for key, value in run.experiment.items()
+        if "." not in key or key.partition(".")[0] in sections
+    }
 
 
 def _start(run: Finished) -> str:

@@ -12,7 +12,7 @@ from llmclf.evaluate.errors import confident_errors, length_buckets, seen_rows, 
 from llmclf.evaluate.predictions import Predictions
 from llmclf.report.align import pooled
 from llmclf.report.analysis import CalibrationReport, Curve, LabelScore, MethodReport
-from llmclf.report.command import command
+from llmclf.report.command import command, settings
 from llmclf.report.config import ReportConfig
 from llmclf.report.costs import mean_cost
 from llmclf.report.group import Method
@@ -50,7 +50,7 @@ def method_report(method: Method, config: ReportConfig) -> MethodReport:
         suspects=suspect_labels(shown, in_order, most=MOST),
         seen=None if seen is None else seen_rows(shown, seen, config.metric),
         curves=tuple(filter(None, (curve(run, config.metric) for run in runs))),
-        settings=method.first.experiment,
+        settings=settings(method.first),
         environment=method.first.environment,
         command=command(method.first),
     )
