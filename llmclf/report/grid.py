@@ -96,8 +96,9 @@ def markdown(grid: Grid) -> str:
 
 def csv_text(grid: Grid) -> str:
     """Numbers in full, nothing where none was measured, and no formula for a spreadsheet."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    file = io.StringIO(newline="")
+    # Its line ends are RFC 4180's; with others, Python leaves a carriage return in a text unquoted.
+    writer = csv.writer(file)
     titles = [[f"{c.title} {part}" for part in c.parts] or [c.title] for c in grid.columns]
     writer.writerow([neutral(title) for group in titles for title in group])
     for row in grid.rows:
