@@ -110,11 +110,13 @@ def hours(cost: MethodCost) -> float | None:
 
 
 def on_what(statistics: Statistics) -> str:
-    """1,197 test rows, 5 folds, 3 seeds"""
+    """1,197 test rows, 5 folds and 3 seeds"""
     seeds = sorted(set(statistics.seeds.values()))
     count = times(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    folds = times(statistics.folds, "fold" if statistics.folds > 1 else "test set")
-    return f"{times(statistics.rows, 'test row')}, {folds}, {count}"
+    rows = times(statistics.rows, "test row")
+    if statistics.folds == 1:
+        return f"{rows} and {count}"
+    return f"{rows}, {times(statistics.folds, 'fold')} and {count}"
 
 
 def against(statistics: Statistics, best: str, other: str) -> Difference:

@@ -84,7 +84,7 @@ def test_cheaper_equivalent_method_is_recommended() -> None:
     assert (answer.best, answer.recommended) == ("full", "lora")
     assert answer.sentence == (
         "Ship lora: macro-F1 .545 [.510, .580], within 0.01 of the best (full, .548) at 60% of its "
-        "training time; measured on 800 test rows, 1 test set, 1 seed."
+        "training time; measured on 800 test rows and 1 seed."
     )
     assert answer.reasons == (
         "lora: equivalent to full, within 0.01 (behind by .003 [-.020, .030], p = .81; of a larger "
@@ -108,7 +108,7 @@ def test_best_that_beats_all_others() -> None:
     assert answer.recommended == "full"
     assert answer.sentence == (
         "Ship full: macro-F1 .548 [.513, .583], significantly better than all others (smallest "
-        "lead .048 over lora, p < .001); measured on 800 test rows, 1 test set, 1 seed."
+        "lead .048 over lora, p < .001); measured on 800 test rows and 1 seed."
     )
 
 
@@ -129,9 +129,9 @@ def test_no_clear_winner_names_the_nearest_and_the_cheaper() -> None:
     answer = judge(found)
     assert (answer.best, answer.recommended) == ("full", "full")
     assert answer.sentence == (
-        "No clear winner: full leads with macro-F1 .548 [.513, .583], but 800 test rows, 5 folds, "
-        "3 seeds can neither tell it from lora nor show that they are within 0.01 of each other; "
-        "lora is the cheaper of the two by time."
+        "No clear winner: full leads with macro-F1 .548 [.513, .583], but 800 test rows, 5 folds "
+        "and 3 seeds can neither tell it from lora nor show that they are within 0.01 of each "
+        "other; lora is the cheaper of the two by time."
     )
     assert answer.reasons[0].startswith("lora: undecided")
 
