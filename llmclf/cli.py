@@ -56,8 +56,7 @@ def compare(
         except OSError as error:
             raise ConfigError(f"--markdown {markdown}: cannot be written ({error}).") from error
     if output_dir is not None:
-        written = write(analysis, output_dir)
-        path = written.get("report.html", written["report.md"])
+        path = write(analysis, output_dir)["report.html"]
         Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 

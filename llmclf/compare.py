@@ -210,10 +210,9 @@ def compare(
         analysis = analyse(runs, config, title=title, failed=[*failed, *unusable])
         console.print(Comparison(analysis))
         written = write(analysis, experiments[0].folder.parent)
-        path = written.get("report.html", written["report.md"])
+        path = written["report.html"]
         console.print(f"report: {path}", markup=False, soft_wrap=True)
-        if path.suffix == ".html":
-            mirror.report(path.parent, path, experiments[0].track)
+        mirror.report(path.parent, path, experiments[0].track)
     return failed
 
 

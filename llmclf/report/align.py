@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmclf.config import DataError, plain
+from llmclf.evaluate.align import aligned
 from llmclf.evaluate.predictions import Predictions
 from llmclf.report.read import Finished
 
@@ -59,10 +60,7 @@ def test_set(run: Finished) -> str:
 
 def same_rows(run: Finished, first: Finished) -> Finished:
     """The run with the test rows in the order of another run on the same rows."""
-    if run.test.ids == first.test.ids:
-        return run
-    at = {id_: i for i, id_ in enumerate(run.test.ids)}
-    return replace(run, test=run.test.take([at[id_] for id_ in first.test.ids]))
+    return replace(run, test=aligned(first.test, run.test, str(run.folder)))
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from llmclf.evaluate.paired import compare
 from llmclf.report.analysis import Analysis, BreakEven
+from llmclf.report.break_even import break_even
 from llmclf.report.config import ReportConfig
 from llmclf.report.group import REFERENCES, Groups, Method, group, labelled_rows
 from llmclf.report.method import method_report
@@ -35,7 +36,7 @@ def analyse(
     prior = _prior(groups.methods)
     reports = {name: method_report(method, config) for name, method in methods.items()}
     first = groups.methods[0].first
-    break_even, noted = budgets(groups, config)
+    found, noted = budgets(groups, config)
     return Analysis(
         title=title,
         config=config,
@@ -55,7 +56,7 @@ def analyse(
         ),
         audit=first.audit,
         left_out=(*failed, *groups.left_out, *noted, *_untested(groups.methods[0])),
-        break_even=break_even,
+        break_even=found,
         created=_created(first),
         published=dict(map(_published, config.published)),
         prior=prior,
@@ -76,8 +77,6 @@ def budgets(groups: Groups, config: ReportConfig) -> tuple[BreakEven | None, lis
     not be shown of them."""
     if all(len(method.budgets) == 1 for method in groups.methods):
         return None, []
-    from llmclf.report.break_even import break_even
-
     rows, noted = labelled_rows(groups.methods), []
     per_class: dict[int, int | None] = {}
     for budget in sorted(rows, key=lambda b: (b is None, b)):

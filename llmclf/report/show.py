@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
+
+from llmclf.report import words
 
 MISSING = "\u2013"
 """An en dash: not known."""
@@ -41,14 +44,19 @@ def _width(character: str) -> float:
     return 1.6 if character in "MW@%\ufffd" else 1.25 if character.isupper() else 1.0
 
 
+def known(value: float | None, show: Callable[[float], str]) -> str:
+    """``show(value)``, or a dash for None."""
+    return MISSING if value is None else show(value)
+
+
 def score(value: float | None) -> str:
     """Three decimals: 0.912."""
-    return MISSING if value is None else f"{value:.3f}"
+    return known(value, words.score)
 
 
 def signed(value: float | None) -> str:
     """A difference of scores, with a real minus sign."""
-    return MISSING if value is None else f"{value:+.3f}".replace("-", "\u2212")
+    return known(value, words.difference).replace("-", "\u2212")
 
 
 def percent(value: float | None) -> str:
@@ -70,12 +78,7 @@ def amount(value: float | None) -> str:
 
 def count(value: float | None) -> str:
     """Three digits and a unit: 22.7M."""
-    if value is None:
-        return MISSING
-    for factor, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * factor:
-            return f"{value / factor:.3g}{unit}"
-    return f"{value:.0f}"
+    return known(value, words.count)
 
 
 def duration(seconds: float | None) -> str:
@@ -90,7 +93,7 @@ def duration(seconds: float | None) -> str:
 
 def memory(value: float | None) -> str:
     """Bytes as GiB."""
-    return MISSING if value is None else f"{value / 2**30:.2f}"
+    return known(value, words.gibibytes)
 
 
 def p_value(value: float | None) -> str:
@@ -110,17 +113,6 @@ def span(low: object, high: object) -> str:
     return f"{low}\u2013{high}"
 
 
-METRICS = {
-    "macro_f1": "macro-F1",
-    "accuracy": "accuracy",
-    "weighted_f1": "weighted F1",
-    "mcc": "MCC",
-    "ece": "ECE",
-    "nll": "NLL",
-    "brier": "Brier score",
-}
-
-
 def metric_name(metric: str) -> str:
     """What people call a key of results.json."""
-    return METRICS.get(metric, visible(metric, 30))
+    return words.METRICS.get(metric, visible(metric, 30))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from llmclf.evaluate.paired import Difference, Estimate
+from llmclf.evaluate.paired import ALPHA, Difference, Estimate
 
 MISSING = "n/a"
 METRICS = {
@@ -17,11 +15,6 @@ METRICS = {
     "ece": "ECE",
 }
 """Names of the scores."""
-
-
-def known(value: float | None, show: Callable[[float], str]) -> str:
-    """``show(value)``, or "n/a" for None."""
-    return MISSING if value is None else show(value)
 
 
 def score(value: float) -> str:
@@ -60,7 +53,7 @@ def p_value(p: float) -> str:
 
 def significant(found: Difference) -> bool:
     """Whether the two methods differ, over all pairs compared: p after Holm below 0.05."""
-    return found.p_holm < 0.05
+    return found.p_holm < ALPHA
 
 
 def amount(value: float) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from llmclf.config import ConfigError, write_text
 from llmclf.report.analysis import Analysis
 from llmclf.report.grid import csv_text
+from llmclf.report.html import html
 from llmclf.report.markdown import GRIDS, grids, markdown
 
 
@@ -17,9 +16,7 @@ def write(analysis: Analysis, folder: Path) -> dict[str, Path]:
 
     Each file is whole or absent. Raises ConfigError where the folder cannot be written.
     """
-    texts = {"report.md": markdown(analysis)}
-    if find_spec("llmclf.report.html") is not None:
-        texts["report.html"] = import_module("llmclf.report.html").html(analysis)
+    texts = {"report.html": html(analysis), "report.md": markdown(analysis)}
     texts |= {f"tables/{grid.name}.csv": csv_text(grid) for grid in grids(analysis)}
     try:
         # Of an earlier report, which may have had tables that this one lacks.
