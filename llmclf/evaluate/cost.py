@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
 import psutil
+
+from llmclf.evaluate.sampler import Sampler
 
 SAMPLING_SECONDS = 0.05
 
@@ -64,9 +65,7 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         self._process = psutil.Process()
         self.peak_bytes = self._process.memory_info().rss
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
+        self._sampler = Sampler(SAMPLING_SECONDS, self._sample)
         return self
 
     def __exit__(
@@ -75,9 +74,7 @@ class PeakMemory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._sampler.stop()
 
     def _sample(self) -> None:
-        while not self._stop.wait(SAMPLING_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
+        self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)

@@ -6,12 +6,13 @@ far as this user may read them; they cover the whole machine, whatever else it c
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from llmclf.evaluate.sampler import Sampler
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,9 +53,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         self._joules = 0.0 if self._counters else None
         self._read()  # from here on
         self._joules = 0.0 if self._joules is not None else None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
+        self._sampler = Sampler(SAMPLING_SECONDS, self._read)
         return self
 
     def __exit__(
@@ -63,13 +62,8 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._sampler.stop()
         self._read()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(SAMPLING_SECONDS):
-            self._read()
 
     def _read(self) -> None:
         try:
