@@ -18,14 +18,17 @@ from llmclf.evaluate.align import aligned
 from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
+    Correction,
     Runs,
     Sampled,
-    bca,
     combine,
     extra_of_seeds,
-    percentile,
+    interval,
+    p_not_above,
+    p_not_below,
     resample,
     stream,
+    two_sided,
 )
 
 ALPHA = 0.05
@@ -121,8 +124,8 @@ def compare(
 ) -> Statistics:
     """Score all methods and compare each pair on the same test rows.
 
-    Intervals of one run on one test set are BCa (Efron 1987); with several folds or seeds they are
-    percentiles of draws that add the error of folds and seeds to that of the rows. Raises DataError
+    Intervals and tests of one run on one test set are BCa (Efron 1987); with several folds or seeds
+    they are of draws that add the error of folds and seeds to that of the rows. Raises DataError
     unless all methods have the same rows, labels and folds, in whatever order.
     """
     assert metric in METRICS, metric
@@ -147,12 +150,12 @@ def compare(
 
 def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
     values, rows, value = one.values[metric], one.rows[metric], one.value(metric)
-    if one.jackknife is None:
-        sampling = percentile(np.mean(rows, axis=0))
-    else:
-        sampling = bca(value, rows[0], one.jackknife[metric])
+    drawn, correction = np.mean(rows, axis=0), Correction()
+    if one.jackknife is not None:
+        correction = Correction.of(value, drawn, one.jackknife[metric])
+    sampling = interval(drawn, correction)
     single = len(values) == 1 and len(values[0]) == 1
-    low, high = sampling if single else percentile(combine(values, rows, rng))
+    low, high = sampling if single else interval(combine(values, rows, rng))
     of_seeds = [v.var(ddof=1) for v in values if len(v) > 1]
     means = [v.mean() for v in values]
     return Estimate(
@@ -195,13 +198,15 @@ def _difference(
 ) -> Difference:
     a, b = (sampled[name] for name in pair)
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
+    correction = Correction()
     single = all(len(one.values[metric]) == len(one.values[metric][0]) == 1 for one in (a, b))
     if single and a.jackknife is not None and b.jackknife is not None:
-        low, high = bca(value, draws, a.jackknife[metric] - b.jackknife[metric])
-    else:
-        low, high = percentile(draws)
-    p_value = two_sided(draws)
-    p_equivalent = max(share(draws <= -margin), share(draws >= margin))
+        without = a.jackknife[metric] - b.jackknife[metric]
+        correction = Correction.of(value, draws, without)
+    low, high = interval(draws, correction)
+    p_value = two_sided(draws, correction)
+    outside = p_not_above(draws, -margin, correction), p_not_below(draws, margin, correction)
+    p_equivalent = max(outside)
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -234,16 +239,6 @@ def paired_draws(
         for one, rng in ((sampled[name], stream(seed, name)) for name in pair)
     ]
     return rows[0] + spread[0] - spread[1]
-
-
-def share(extreme: np.ndarray) -> float:
-    """Share of the draws, one added, so that no p value is 0 (Davison and Hinkley 1997, 4.2)."""
-    return float((extreme.sum() + 1) / (len(extreme) + 1))
-
-
-def two_sided(draws: np.ndarray) -> float:
-    """p value of no difference: twice the smaller tail of the draws of the difference."""
-    return min(1.0, 2 * min(share(draws <= 0), share(draws >= 0)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -158,24 +158,71 @@ def extra(variance: float, n: int, resamples: int, rng: np.random.Generator) -> 
     return rng.standard_t(max(n - 1, 2), resamples) * np.sqrt(max(0.0, variance) / n)
 
 
-def percentile(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle ``level`` of the draws."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
+@dataclass(frozen=True)
+class Correction:
+    """Of a bootstrap distribution for bias and skewness (BCa, Efron 1987); none as it stands here.
+
+    Intervals and p values are corrected alike, so that they agree.
+    """
+
+    bias: float = 0.0
+    acceleration: float = 0.0
+
+    @classmethod
+    def of(cls, value: float, draws: np.ndarray, jackknife: np.ndarray) -> Correction:
+        """``jackknife``: the score without each row, (N,). No correction where all draws lie on one
+        side of the score, or no row changes it."""
+        below = (draws < value).mean() + (draws == value).mean() / 2
+        deviations = jackknife.mean() - jackknife
+        squares = (deviations**2).sum()
+        if not 0 < below < 1 or squares == 0:
+            return cls()
+        acceleration = (deviations**3).sum() / (6 * squares**1.5)
+        return cls(bias=float(norm.ppf(below)), acceleration=float(acceleration))
+
+    def share(self, level: float) -> float:
+        """Of the draws that lie below the end of a one-sided interval of this level."""
+        z = self.bias + norm.ppf(level)
+        return float(norm.cdf(self.bias + z / (1 - self.acceleration * z)))
+
+    def level(self, share: float) -> float:
+        """Of the one-sided interval that ends where this share of the draws lies below it."""
+        z = norm.ppf(np.clip(share, 1e-9, 1 - 1e-9)) - self.bias
+        scale = 1 + self.acceleration * z
+        return float(norm.cdf(z / scale - self.bias)) if scale > 0 else float(z > 0)
 
 
-def bca(
-    value: float, draws: np.ndarray, jackknife: np.ndarray, level: float = 0.95
+def interval(
+    draws: np.ndarray, correction: Correction = Correction(), level: float = 0.95
 ) -> tuple[float, float]:
-    """Bias-corrected and accelerated interval (Efron 1987); ``jackknife``: the score without each
-    row, (N,)."""
-    below = (draws < value).mean() + (draws == value).mean() / 2
-    deviations = jackknife.mean() - jackknife
-    squares = (deviations**2).sum()
-    if not 0 < below < 1 or squares == 0:
-        return percentile(draws, level)
-    bias, acceleration = norm.ppf(below), (deviations**3).sum() / (6 * squares**1.5)
-    z = bias + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(draws, norm.cdf(bias + z / (1 - acceleration * z)))
+    """The middle ``level`` of the draws, corrected."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [correction.share(tail), correction.share(1 - tail)])
     return float(low), float(high)
+
+
+def p_not_above(
+    draws: np.ndarray, bound: float = 0.0, correction: Correction = Correction()
+) -> float:
+    """One-sided p value of no more than ``bound``, from draws of a difference.
+
+    One is added to the draws, so that it is not 0 (Davison and Hinkley 1997, 4.2).
+    """
+    return correction.level(_share(draws <= bound))
+
+
+def p_not_below(
+    draws: np.ndarray, bound: float = 0.0, correction: Correction = Correction()
+) -> float:
+    """One-sided p value of no less than ``bound``."""
+    return 1 - correction.level(1 - _share(draws >= bound))
+
+
+def two_sided(draws: np.ndarray, correction: Correction = Correction()) -> float:
+    """p value of no difference: twice the smaller one-sided one."""
+    p = min(p_not_above(draws, 0, correction), p_not_below(draws, 0, correction))
+    return min(1.0, 2 * p)
+
+
+def _share(extreme: np.ndarray) -> float:
+    return float((extreme.sum() + 1) / (len(extreme) + 1))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmclf.evaluate.paired import ALPHA, Tested, align, holm, paired_draws, two_sided
-from llmclf.evaluate.resample import Sampled, combine, percentile, resample, stream
+from llmclf.evaluate.paired import ALPHA, Tested, align, holm, paired_draws
+from llmclf.evaluate.resample import Sampled, combine, interval, resample, stream, two_sided
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing
 
 
@@ -65,7 +65,7 @@ def _point(
     seed: int,
 ) -> BudgetPoint:
     rng = stream(seed, cell_name(method, budget))
-    low, high = percentile(combine(one.values[metric], one.rows[metric], rng))
+    low, high = interval(combine(one.values[metric], one.rows[metric], rng))
     return BudgetPoint(
         budget=budget,
         per_class=per_class.get(budget),

@@ -31,6 +31,7 @@ def method_report(method: Method, config: ReportConfig) -> MethodReport:
     shown, rows = _shown(firsts)
     texts, words, seen = (_of_rows(firsts[:rows], name) for name in ("texts", "words", "seen"))
     in_order = None if texts is None else [texts[id_] for id_ in shown.ids]
+    judged = np.ptp(shown.probabilities, axis=0).any()  # else all rows alike: no word on one
     return MethodReport(
         name=method.name,
         method=method.first.method,
@@ -46,8 +47,8 @@ def method_report(method: Method, config: ReportConfig) -> MethodReport:
         lengths=()
         if words is None
         else length_buckets(shown, [int(words[id_]) for id_ in shown.ids]),
-        errors=confident_errors(shown, in_order, most=MOST),
-        suspects=suspect_labels(shown, in_order, most=MOST),
+        errors=confident_errors(shown, in_order, most=MOST) if judged else (),
+        suspects=suspect_labels(shown, in_order, most=MOST) if judged else (),
         seen=None if seen is None else seen_rows(shown, seen, config.metric),
         curves=tuple(filter(None, (curve(run, config.metric) for run in runs))),
         settings=settings(method.first),

@@ -12,7 +12,14 @@ from scipy.special import softmax
 from llmclf.config import DataError
 from llmclf.evaluate.paired import Tested, compare, holm
 from llmclf.evaluate.predictions import Predictions
-from llmclf.evaluate.resample import bca, combine, percentile
+from llmclf.evaluate.resample import (
+    Correction,
+    combine,
+    interval,
+    p_not_above,
+    p_not_below,
+    two_sided,
+)
 from llmclf.evaluate.scores import score
 
 Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
@@ -237,13 +244,43 @@ def test_intervals_over_folds_cover_the_truth(folds: int, spread: float) -> None
         ]
         values = [np.array([r.mean()]) for r in right]
         draws = [rng.binomial(rows, r.mean(), 400) / rows for r in right]
-        low, high = percentile(combine(values, draws, rng))
+        low, high = interval(combine(values, draws, rng))
         hits += low <= truth <= high
     assert 0.91 <= hits / 600 <= 0.98
 
 
-def test_bca_is_the_percentile_of_a_symmetric_case() -> None:
+def test_nothing_is_corrected_in_a_symmetric_case() -> None:
     draws = np.random.default_rng(0).normal(size=20_000)
     jackknife = np.tile([-1.0, 1.0], 50)
-    assert bca(0.0, draws, jackknife) == pytest.approx(percentile(draws), abs=0.03)
-    assert bca(0.0, np.zeros(100), jackknife) == (0, 0)
+    corrected = interval(draws, Correction.of(0.0, draws, jackknife))
+    assert corrected == pytest.approx(interval(draws), abs=0.03)
+    assert interval(draws) == pytest.approx(stats.norm.interval(0.95), abs=0.05)
+    one_sided = p_not_above(draws, -1.0), p_not_below(draws, 1.0)
+    assert one_sided == pytest.approx([stats.norm.cdf(-1)] * 2, abs=0.01)
+    level = np.zeros(100)
+    assert interval(level, Correction.of(0.0, level, jackknife)) == (0, 0)
+    assert two_sided(level, Correction.of(0.0, level, np.arange(9.0) ** 2)) == 1
+
+
+@pytest.mark.parametrize("bias", [-0.2, 0.0, 0.2])
+@pytest.mark.parametrize("acceleration", [-0.05, 0.0, 0.05])
+def test_p_values_agree_with_intervals(bias: float, acceleration: float) -> None:
+    """Below 5% just where the 95% interval leaves the bound out."""
+    correction = Correction(bias, acceleration)
+    for level in (0.001, 0.025, 0.5, 0.9, 0.999):
+        assert correction.level(correction.share(level)) == pytest.approx(level)
+    draws = np.random.default_rng(0).gamma(4, size=20_000)
+    low, high = interval(draws, correction)
+    p = [two_sided(draws - end, correction) for end in (low - 0.1, low + 0.1, high - 0.1, high + 1)]
+    assert p[0] < 0.05 < p[1] and p[2] > 0.05 > p[3]
+    for end in (low, high):
+        assert two_sided(draws - end, correction) == pytest.approx(0.05, abs=0.002)
+
+
+def test_p_values_stay_between_0_and_1() -> None:
+    """Where all draws lie on one side, however skewed."""
+    for correction in (Correction(), Correction(-2.5, 0.16), Correction(2.5, -0.16)):
+        for draws in (np.ones(500), -np.ones(500), np.zeros(500)):
+            for bound in (-0.5, 0.0, 0.5):
+                assert 0 <= p_not_above(draws, bound, correction) <= 1
+                assert 0 <= p_not_below(draws, bound, correction) <= 1

@@ -86,6 +86,15 @@ def test_errors_are_of_the_first_seed_of_each_fold_with_texts(analysis: Analysis
     assert sum(bucket.rows for bucket in full.lengths) == 80
 
 
+def test_a_method_that_answers_all_rows_alike_has_no_errors_worth_a_look(tmp_path: Path) -> None:
+    alike = predicted(10)
+    alike.probabilities[:] = (0.7, 0.3)
+    write_run(tmp_path / "a", alike)
+    (method,) = analysed(tmp_path).methods
+    assert method.errors == method.suspects == ()
+    assert method.lengths and method.confusion is not None
+
+
 def test_calibration_is_told_before_and_after(tmp_path: Path) -> None:
     raw = predicted(9, 40)
     fitted = Calibration(temperature=2.5, rows=40)
