@@ -6,18 +6,19 @@ python docs/health_advice_tables.py runs/health-advice runs/break-even
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
-from llmclf.report.detail_tables import published
+from llmclf.report.detail_tables import budgets, crossings, published
 from llmclf.report.folders import read_all
-from llmclf.report.grid import escaped, markdown
+from llmclf.report.grid import Grid, escaped, markdown
 from llmclf.report.tables import differences, per_label, scores
 
 PAGE = Path(__file__).with_name("health_advice.md")
-START, END = "<!-- tables: docs/health_advice_tables.py -->\n", "<!-- end of tables -->\n"
+START, END = "<!-- {name}: docs/health_advice_tables.py -->\n", "<!-- end of {name} -->\n"
 PUBLISHED = ("SVM, published=0.833", "BERT-base, published=0.918", "BioBERT, published=0.933")
 
 
@@ -38,20 +39,32 @@ def origin(analysis: Analysis) -> str:
     )
 
 
-def tables(folder: Path) -> str:
+def methods(folder: Path) -> str:
+    """The approaches on all labels."""
     analysis = read(folder, ReportConfig(published=PUBLISHED))
     left_out = "".join(f"\nLeft out: {escaped(line)}\n" for line in analysis.left_out)
-    grids = (scores, published, differences, per_label)
-    shown = "\n".join(markdown(grid(analysis)) for grid in grids)
+    shown = tables(analysis, scores, published, differences, per_label)
     return f"{escaped(analysis.verdict.sentence)}\n\n{origin(analysis)}{left_out}\n{shown}"
+
+
+def labels(folder: Path) -> str:
+    """The approaches on few labels."""
+    analysis = read(folder, ReportConfig())
+    return f"{origin(analysis)}\n{tables(analysis, budgets, crossings)}"
+
+
+def tables(analysis: Analysis, *grids: Callable[[Analysis], Grid]) -> str:
+    return "\n".join(markdown(grid(analysis)) for grid in grids)
 
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    after = rest.partition(END)[2]
-    made = tables(Path(sys.argv[1]))
-    PAGE.write_text(f"{before}{START}\n{made}\n{END}{after}", encoding="utf-8")
+    for made, folder in zip((methods, labels), sys.argv[1:], strict=True):
+        start, end = (line.format(name=made.__name__) for line in (START, END))
+        before, _, rest = page.partition(start)
+        after = rest.partition(end)[2]
+        page = f"{before}{start}\n{made(Path(folder))}\n{end}{after}"
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

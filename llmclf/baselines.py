@@ -44,6 +44,7 @@ from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.energy import EnergyMeter
+from llmclf.evaluate.latency import one_by_one, percentiles
 from llmclf.evaluate.predictions import Predictions
 
 VOCABULARY_ROWS = 100_000
@@ -215,6 +216,7 @@ def run(
         trainable_parameters=fitted.parameters,
         devices=1,
         device_hours=train_seconds / 3600,
+        **percentiles(one_by_one(lambda i: fitted.predict(splits.test.take([i])), len(test.ids))),
         train_energy_joules=train_energy.joules,
         predict_energy_joules=predict_energy.joules,
         energy_meters=predict_energy.meters or None,

@@ -22,6 +22,13 @@ class Cost:
     predict_seconds: float | None = None
     """Seconds of the forward passes over the test rows."""
     predict_examples_per_second: float | None = None
+    latency_p50_seconds: float | None = None
+    """Median over test rows of the time for one that comes alone, from its tokens (classical
+    models: its text) to its probabilities, on one device; of prompts, behind the tokens that all
+    of them share. Behind a server: of a request, of which a row may take several, as
+    ``api.concurrency`` of them are under way. None where no device holds the whole model."""
+    latency_p99_seconds: float | None = None
+    """99th percentile; None with fewer than 100 rows."""
     peak_memory_bytes: int | None = None
     """Of the busiest device: allocated GPU memory, or on a CPU the process's resident memory."""
     total_parameters: int | None = None

@@ -22,6 +22,7 @@ from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.energy import EnergyMeter, meter_of, total
+from llmclf.evaluate.latency import percentiles
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import ModelConfig
 from llmclf.prompt import local, remote
@@ -56,6 +57,8 @@ class Model(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
     def cost(self) -> dict[str, Any]: ...
+
+    def latencies(self) -> list[float]: ...
 
     def score(self, folder: Path, console: Console) -> list[VariantScores]: ...
 
@@ -145,6 +148,7 @@ class FewShot:
             trainable_parameters=0,
             devices=self.model.world_size,
             **self.model.cost(),
+            **percentiles(self.model.latencies()),
         )
 
     def shown(self) -> list[dict[str, Any]]:

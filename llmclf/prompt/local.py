@@ -14,6 +14,7 @@ from rich.console import Console
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
+from llmclf.evaluate.latency import one_by_one
 from llmclf.model.build import ModelConfig
 from llmclf.model.causal import (
     context_tokens,
@@ -123,6 +124,19 @@ class LocalModel:
     def cost(self) -> dict[str, Any]:
         """No tokens that anyone charges for."""
         return {}
+
+    def latencies(self) -> list[float]:
+        """Seconds of test rows that come alone, behind the tokens that all share; on the main
+        process."""
+        if self.scorer is None or not self.accelerator.is_main_process:
+            return []
+        scorer, encoded = self.scorer, self.encoded[0]
+        questions = list(dict.fromkeys(encoded.questions[encoded.parts["test"]]))
+        shared = scorer.plan(questions).shared
+        return one_by_one(
+            lambda row: scorer.score_batch(questions, Batch((row,), shared), shared),
+            len(questions),
+        )
 
     def facts(self) -> dict[str, Any]:
         """How the model was asked, for results.json."""

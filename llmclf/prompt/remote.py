@@ -73,6 +73,10 @@ class RemoteModel:
             "price": usage.price,
         }
 
+    def latencies(self) -> list[float]:
+        """Seconds of the requests that were sent, not taken from the cache."""
+        return self.client.usage.seconds
+
     def facts(self) -> dict[str, Any]:
         """How the server was asked, for results.json."""
         usage = self.client.usage

@@ -26,6 +26,9 @@ class MethodCost:
     """Of training."""
     predict_seconds_per_1000: float | None = None
     rows_per_second: float | None = None
+    p50_milliseconds: float | None = None
+    """Of one row that comes alone."""
+    p99_milliseconds: float | None = None
     peak_memory_bytes: float | None = None
     total_parameters: float | None = None
     trainable_parameters: float | None = None

@@ -41,6 +41,8 @@ def of_run(run: Finished, config: ReportConfig) -> MethodCost:
         device_hours=run.cost("device_hours"),
         predict_seconds_per_1000=_scaled(seconds, 1000 / rows),
         rows_per_second=run.cost("predict_examples_per_second"),
+        p50_milliseconds=_scaled(run.cost("latency_p50_seconds"), 1000),
+        p99_milliseconds=_scaled(run.cost("latency_p99_seconds"), 1000),
         peak_memory_bytes=run.cost("peak_memory_bytes"),
         total_parameters=run.cost("total_parameters"),
         trainable_parameters=run.cost("trainable_parameters"),

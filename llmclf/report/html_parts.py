@@ -58,13 +58,13 @@ def _part(key: str, title: str, blocks: list[Block], missing: str) -> Part:
 
 
 def _comparison(analysis: Analysis) -> Part:
-    head, absent = tables.headline(analysis)
+    compared, costs, absent = tables.headline(analysis)
     legend = tables.LEGEND.format(margin=analysis.statistics.margin)
     bold = "Bold: the best of its column."
     if absent:
         bold += f" Measured in no run, so left out: {', '.join(absent)}."
     blocks = [
-        Block(tables=(head,), text=f"{legend} {bold}"),
+        Block(tables=(compared, costs), text=f"{legend} {bold}"),
         Block(figures=(scores.score_intervals(analysis),), layout="pair",
               tables=(tables.spreads(analysis),)),
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def _calibration(analysis: Analysis) -> Part:
 
 
 def _cost(analysis: Analysis) -> Part:
-    keys = ("cost-training", "cost-prediction")
+    keys = ("cost-training", "cost-prediction", "cost-latency")
     figures = tuple(
         price.pareto(analysis, measure, key)
         for measure, key in zip(price.measures(analysis), keys, strict=True)

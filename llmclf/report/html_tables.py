@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmclf.evaluate.errors import SeenRows
@@ -35,7 +35,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the headline table; one without a single value is left out."""
+    """A column of the first tables; one without a single value is left out."""
 
     title: str
     of: Callable[[MethodReport], float | None]
@@ -44,44 +44,72 @@ class Column:
     """max or min; None where neither end is better."""
 
 
-def headline(analysis: Analysis) -> tuple[Table, tuple[str, ...]]:
-    """The table of all methods and published scores, and names of columns nobody measured."""
-    columns = _columns(analysis)
-    values = [[column.of(m) for m in analysis.methods] for column in columns]
-    kept = [k for k, column in enumerate(values) if any(v is not None for v in column)]
-    shown = [_best_marked(columns[k], values[k]) for k in kept]
+def headline(analysis: Analysis) -> tuple[Table, Table, tuple[str, ...]]:
+    """Scores of all methods and published ones; what the methods cost; and the names of columns
+    that nobody measured."""
     stats = analysis.statistics
     metrics = list(dict.fromkeys((stats.metric, "macro_f1")))
     head = ["Method", "Model", "What learns"]
     for metric in metrics:
         head += [metric_name(metric), "95% interval"]
         head += ["vs best"] if metric == stats.metric else []
-    head += ["Runs", *(columns[k].title for k in kept)]
-    rows = [
+    texts = [
+        [
+            *(visible(t, 80) for t in (m.name, m.model or MISSING, learns(m))),
+            *_estimates(analysis, m.name, metrics),
+            _runs(analysis, m.name),
+        ]
+        for m in analysis.methods
+    ]
+    scores, absent = _with_columns(
+        analysis, [*head, "Runs"], texts, _score_columns(analysis), "All methods, means over runs"
+    )
+    published = _published(analysis, len(scores.head))
+    names = [[visible(m.name, 80)] for m in analysis.methods]
+    costs, unpaid = _with_columns(
+        analysis, ["Method"], names, _cost_columns(analysis), "What they cost, means over runs"
+    )
+    scores = replace(scores, rows=(*scores.rows, *published), texts=3)
+    return scores, costs, absent + unpaid
+
+
+def _with_columns(
+    analysis: Analysis,
+    head: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    columns: Sequence[Column],
+    caption: str,
+) -> tuple[Table, tuple[str, ...]]:
+    """Texts of each method with columns behind them, the best marked; and the titles of columns
+    without a value."""
+    values = [[column.of(m) for m in analysis.methods] for column in columns]
+    kept = [k for k, column in enumerate(values) if any(v is not None for v in column)]
+    shown = [_best_marked(columns[k], values[k]) for k in kept]
+    rows = tuple(
         Row(
-            (
-                *(visible(t, 80) for t in (m.name, m.model or MISSING, learns(m))),
-                *_estimates(analysis, m.name, metrics),
-                _runs(analysis, m.name),
-                *(cells[i][0] for cells in shown),
-            ),
+            (*texts[i], *(cells[i][0] for cells in shown)),
             kind=_kind(analysis, m.name),
-            strong=frozenset(len(head) - len(kept) + k for k, c in enumerate(shown) if c[i][1]),
+            strong=frozenset(len(head) + k for k, cells in enumerate(shown) if cells[i][1]),
         )
         for i, m in enumerate(analysis.methods)
-    ]
-    rows += _published(analysis, len(head))
+    )
+    titles = (*head, *(columns[k].title for k in kept))
     absent = tuple(c.title for k, c in enumerate(columns) if k not in kept)
-    caption = "All methods: scores and costs, means over runs"
-    return Table(head=tuple(head), rows=tuple(rows), caption=caption, texts=3), absent
+    return Table(head=titles, rows=rows, caption=caption), absent
 
 
-def _columns(analysis: Analysis) -> list[Column]:
-    stats, unit = analysis.statistics, visible(analysis.config.currency, 12).strip()
-    unit = f", {unit}" if unit else ""
+def _score_columns(analysis: Analysis) -> list[Column]:
     columns = [
         Column("Accuracy", lambda m: _value(analysis, m.name, "accuracy"), score, max),
         Column("ECE", lambda m: _value(analysis, m.name, "ece"), score, min),
+    ]
+    return columns[analysis.statistics.metric == "accuracy" :]
+
+
+def _cost_columns(analysis: Analysis) -> list[Column]:
+    unit = visible(analysis.config.currency, 12).strip()
+    unit = f", {unit}" if unit else ""
+    return [
         Column("Training", lambda m: m.cost.train_seconds, duration, None),
         Column("Device-hours", lambda m: m.cost.device_hours, amount, None),
         Column("Training Wh", lambda m: m.cost.train_watt_hours, amount, None),
@@ -89,8 +117,9 @@ def _columns(analysis: Analysis) -> list[Column]:
         Column(f"Training price{unit}", lambda m: m.cost.train_price, amount, None),
         Column(f"Price of 1,000 texts{unit}", lambda m: m.cost.price_per_1000, amount, min),
         Column("Rows/s", lambda m: m.cost.rows_per_second, amount, max),
+        Column("One text, p50 ms", lambda m: m.cost.p50_milliseconds, amount, min),
+        Column("p99 ms", lambda m: m.cost.p99_milliseconds, amount, min),
     ]
-    return columns[stats.metric == "accuracy" :]
 
 
 def _value(analysis: Analysis, name: str, metric: str) -> float | None:

@@ -162,6 +162,8 @@ def costs(analysis: Analysis) -> Grid:
         "device_hours": Column("device-hours", amount, min),
         "predict_seconds_per_1000": Column("s per 1,000 texts", amount, min),
         "rows_per_second": Column("rows/s", amount, max),
+        "p50_milliseconds": Column("ms for one text, p50", amount, min),
+        "p99_milliseconds": Column("ms, p99", amount, min),
         "peak_memory_bytes": Column("peak GiB", gibibytes, min),
         "total_parameters": Column("parameters", count),
         "trainable_parameters": Column("trainable parameters", count),

@@ -24,7 +24,7 @@ from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
 from llmclf.data.encode import Collator, Encoded, encode
-from llmclf.evaluate import calibration
+from llmclf.evaluate import calibration, latency
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.energy import meter_of, total
@@ -148,6 +148,7 @@ class FineTune:
             peak = torch.cuda.max_memory_allocated()
         else:
             peak = memory.peak_bytes
+        cost |= latency.percentiles(self.latencies(model))
         cost |= {
             "predict_seconds": seconds,
             "predict_examples_per_second": len(self.test) / seconds,
@@ -233,6 +234,18 @@ class FineTune:
             batch_size=self.in_force.micro_batch_size,
         )
         return to_predictions(logits_NC, data, self.task.labels, multilabel=self.task.multilabel)
+
+    def latencies(self, model: nn.Module) -> list[float]:
+        """Seconds of test rows that come alone, on the main process; none where no device holds the
+        whole model."""
+        if self.in_force.divides_weights or not self.accelerator.is_main_process:
+            return []
+
+        def classify(row: int) -> object:
+            return model(**self.task.collate(self.test, [row])).logits.softmax(-1).cpu()
+
+        with torch.inference_mode():
+            return latency.one_by_one(classify, len(self.test))
 
     def train_cost(self, state: State) -> dict[str, Any]:
         """The figures of training."""

@@ -67,11 +67,12 @@ def test_written_answers(
     cost = found["cost"]
     assert cost["input_tokens"] > cost["output_tokens"] > 0
     assert cost["price"] == pytest.approx((cost["input_tokens"] + 2 * cost["output_tokens"]) / 1e6)
-    assert cost["predict_seconds"] > 0
+    assert cost["predict_seconds"] > cost["latency_p50_seconds"] > 0
 
     main(few_shot_api.experiment, argv=[*options, "--output-dir", str(tmp_path / "two")])
     again = results(tmp_path / "two")
     assert again["prompt"]["requests"] == 0 and again["cost"]["predict_seconds"] is None
+    assert again["cost"]["latency_p50_seconds"] is None
     assert again["test"] == found["test"]
     assert "from the cache" in capsys.readouterr().out
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -148,6 +148,7 @@ def test_dry_run_then_a_prompted_run(
     cost = results["cost"]
     assert cost["trainable_parameters"] == 0 and cost["total_parameters"] > 0
     assert cost["predict_seconds"] > 0 and cost["train_seconds"] is None
+    assert cost["latency_p50_seconds"] > 0 and cost["latency_p99_seconds"] is None
     config, prompt = recipe(path)().prompt, results["prompt"]
     variants = len(config.templates) * config.seeds * config.orders
     assert len(prompt["variants"]) == variants

@@ -244,6 +244,8 @@ def cost(i: int) -> MethodCost:
         return MethodCost(
             predict_seconds_per_1000=48.0,
             rows_per_second=20.8,
+            p50_milliseconds=310,
+            p99_milliseconds=1240,
             peak_memory_bytes=3 * 2**30,
             total_parameters=134.5e6,
             trainable_parameters=0,
@@ -255,6 +257,8 @@ def cost(i: int) -> MethodCost:
         device_hours=0.7 * factor,
         predict_seconds_per_1000=1.3 * (1 if i % 6 < 3 else 0.02),
         rows_per_second=770 * (1 if i % 6 < 3 else 50),
+        p50_milliseconds=7.4 * (1 if i % 6 < 3 else 0.05),
+        p99_milliseconds=11.3 * (1 if i % 6 < 3 else 0.08),
         peak_memory_bytes=14e9 * (0.2 + factor),
         total_parameters=149e6,
         trainable_parameters=149e6 * factor,

@@ -22,12 +22,14 @@ def made(folder: Path, cost: dict[str, Any], **options: Any) -> Finished:
 def test_costs_are_per_thousand_texts(tmp_path: Path) -> None:
     run = made(
         tmp_path / "a",
-        {"train_energy_joules": 7200.0, "predict_energy_joules": 36.0, "devices": 2},
+        {"train_energy_joules": 7200.0, "predict_energy_joules": 36.0, "devices": 2}
+        | {"latency_p50_seconds": 0.012},
     )
     cost = of_run(run, ReportConfig())
     assert cost.predict_seconds_per_1000 == 200
     assert cost.train_watt_hours == 2
     assert cost.predict_watt_hours_per_1000 == pytest.approx(1)
+    assert (cost.p50_milliseconds, cost.p99_milliseconds) == (pytest.approx(12), None)
     assert cost.train_price is None and cost.price_per_1000 is None
 
 

@@ -24,7 +24,7 @@ def drawings(analysis) -> list[Drawn]:
     confusions = [m.confusion for m in methods]
     chosen = grids.most_confused(confusions)
     names = [m.name for m in methods]
-    training, prediction = price.measures(analysis)
+    training, prediction, alone = price.measures(analysis)
     return [
         scores.score_intervals(analysis),
         scores.label_scores(analysis),
@@ -42,6 +42,7 @@ def drawings(analysis) -> list[Drawn]:
         grids.reliability(names[0], methods[0].calibration, "r0"),
         price.pareto(analysis, training, "p0"),
         price.pareto(analysis, prediction, "p1"),
+        price.pareto(analysis, alone, "p2"),
     ]
 
 
@@ -168,6 +169,6 @@ def test_the_cost_is_the_price_where_it_is_known_else_time():
     whole = example()
     assert price.measures(whole)[0].key == "train_price"
     cheap = tuple(replace(m, cost=MethodCost(train_seconds=1.0)) for m in whole.methods)
-    training, prediction = price.measures(replace(whole, methods=cheap))
+    training, prediction, alone = price.measures(replace(whole, methods=cheap))
     assert training.key == "train_seconds"
-    assert prediction is None
+    assert prediction is alone is None

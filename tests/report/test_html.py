@@ -164,13 +164,14 @@ def test_the_edges_are_drawn_without_a_warning(place):
 
 def test_columns_that_nobody_measured_are_named_and_left_out():
     analysis = bare()
-    table, absent = headline(analysis)
-    assert "Training Wh" in absent and "Training Wh" not in table.head
-    assert all(len(row.cells) == len(table.head) for row in table.rows)
+    scores, costs, absent = headline(analysis)
+    assert "Training Wh" in absent and "Training Wh" not in costs.head
+    for table in (scores, costs):
+        assert all(len(row.cells) == len(table.head) for row in table.rows)
 
 
 def test_published_scores_have_nothing_but_their_score():
-    table, _ = headline(example())
+    table, *_ = headline(example())
     row = table.rows[-1]
     assert row.kind == "published" and len(row.cells) == len(table.head)
     assert [cell for cell in row.cells[2:] if cell not in ("", MISSING)] == ["0.861"]

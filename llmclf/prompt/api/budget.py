@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmclf.prompt.api.request import Bounds
 from llmclf.prompt.config import ApiConfig
@@ -26,6 +26,8 @@ class ApiUsage:
     """Attempts after a failed one."""
     cached: int = 0
     """Responses that were in the cache already."""
+    seconds: list[float] = field(default_factory=list)
+    """Of each request from the first attempt to the response, waits included."""
 
 
 class StoppedError(Exception):

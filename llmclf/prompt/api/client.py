@@ -146,7 +146,7 @@ class Client:
         return (found["kept"],)
 
     async def _send(self, name: str, request: Request, patient: bool = True) -> Any:
-        body = request.body(self._model)
+        body, started = request.body(self._model), time.perf_counter()
         for attempt in range(self._config.retries + 1):
             try:
                 kept, tokens = await self._within_budget(request, body)
@@ -159,6 +159,7 @@ class Client:
                 raise StoppedError(self._gave_up(failed, attempt))
             await self._pause(failed, attempt)
             self.usage.retries += 1
+        self.usage.seconds.append(time.perf_counter() - started)
         self._cache.put(name, {"kept": kept, "usage": tokens})
         self._counted.add(name)
         return kept

@@ -26,10 +26,9 @@ class Measure:
     words: str
 
 
-def measures(analysis: Analysis) -> tuple[Measure | None, Measure | None]:
-    """What training and prediction cost: the price where all methods have one, else time.
-
-    None where hardly a method was measured.
+def measures(analysis: Analysis) -> tuple[Measure | None, Measure | None, Measure | None]:
+    """What training and prediction cost, the price where all methods have one, else time; and what
+    one text takes that comes alone. None where no method was measured.
     """
     currency = analysis.config.currency.strip()
     unit = f" in {currency}" if currency else ""
@@ -42,7 +41,8 @@ def measures(analysis: Analysis) -> tuple[Measure | None, Measure | None]:
         Measure("price_per_1000", f"price of 1,000 texts{unit}"),
         Measure("predict_seconds_per_1000", "seconds for 1,000 texts"),
     )
-    return _known(analysis, training), _known(analysis, prediction)
+    alone = (Measure("p50_milliseconds", "milliseconds for one text alone (median)"),)
+    return _known(analysis, training), _known(analysis, prediction), _known(analysis, alone)
 
 
 def _known(analysis: Analysis, choices: Sequence[Measure]) -> Measure | None:
