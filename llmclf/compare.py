@@ -68,7 +68,7 @@ class Launch:
     """Run each method with this many labelled rows of each class, too (see
     data.labels-per-class)."""
     only: tuple[str, ...] = ()
-    """Run only the methods of these names."""
+    """Run only the methods of these names; of one alone every setting can be changed."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Check everything, show the resolved experiments and their plans, and stop."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -102,13 +102,12 @@ def main(
             seeds=seeds,
             budgets=budgets,
         )
+        made = chosen_by_name(made, parse(options, argv, document).only)
         launches = [parse(dataclasses.replace(options, experiment=e), argv, document) for e in made]
         options = launches[0]
         check_overrides(made, [launch.experiment for launch in launches])
         chosen = [place(e, o.experiment) for e, o in zip(made, launches, strict=True)]
-        chosen = repeated(
-            chosen_by_name(chosen, options.only), options.folds, options.seeds, options.budgets
-        )
+        chosen = repeated(chosen, options.folds, options.seeds, options.budgets)
         if options.dry_run:
             for experiment in chosen:
                 dry_run(experiment, console)

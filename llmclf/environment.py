@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def describe() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
     }
+
+
+def recipe(name: str) -> list[str] | None:
+    """Words that start this experiment by the recipe that is running: its file and, where it has
+    several, what chooses this one alone. None where no recipe is (a notebook, a library call)."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    several = hasattr(main, "experiments")
+    if file is None or not (several or hasattr(main, "experiment")):
+        return None
+    path = os.path.relpath(file)
+    if path.startswith(".."):  # may name a user
+        path = os.path.basename(path)
+    return [path, "--only", name, "--seeds", "--budgets"] if several else [path]
 
 
 def git_commit() -> str | None:

@@ -24,7 +24,7 @@ from llmclf.baselines import BaselineConfig
 from llmclf.config import ConfigError, dump_json, exit_on_user_error, flatten, to_json
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import DataConfig, Splits, load_splits
-from llmclf.environment import describe
+from llmclf.environment import describe, recipe
 from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
@@ -284,7 +284,7 @@ def start_folder(
     if is_main():
         files = {
             "experiment.json": to_json(experiment),
-            "environment.json": describe() | in_force,
+            "environment.json": describe() | {"recipe": recipe(experiment.name)} | in_force,
             "audit.json": report.to_json(),
         }
         run_folder.start(experiment.folder, files, splits, report.seen)

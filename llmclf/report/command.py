@@ -16,8 +16,8 @@ _LINE_ENDS = " \\\n  "
 def command(run: Finished) -> str:
     """A shell command with every setting that the run read, so that it depends on no default.
 
-    RECIPE stands for the recipe, which the run folder does not name: any one of the same kind of
-    method that sets nothing that is None here.
+    RECIPE stands for the recipe where none was started: any one of the same kind of method that
+    sets nothing that is None here.
     """
     options = [
         option
@@ -25,7 +25,7 @@ def command(run: Finished) -> str:
         if key not in ("method", "output_dir")
         for option in _option(key, value)
     ]
-    return _LINE_ENDS.join([_start(run), *options])
+    return _LINE_ENDS.join([_start(run), "--output-dir runs/again", *options])
 
 
 def settings(run: Finished) -> dict[str, Any]:
@@ -40,10 +40,13 @@ def settings(run: Finished) -> dict[str, Any]:
 
 
 def _start(run: Finished) -> str:
-    processes = run.environment.get("world_size")
+    recipe, processes = run.environment.get("recipe"), run.environment.get("world_size")
+    words = "RECIPE"
+    if isinstance(recipe, list) and recipe:
+        words = " ".join(shlex.quote(plain(str(word))) for word in recipe)
     if not isinstance(processes, int) or processes < 2:
-        return "python RECIPE"
-    return f"accelerate launch --num_processes {processes} RECIPE"
+        return f"python {words}"
+    return f"accelerate launch --num_processes {processes} {words}"
 
 
 def _option(key: str, value: Any) -> list[str]:

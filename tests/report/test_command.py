@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import llmclf
 from llmclf.baselines import BaselineConfig
 from llmclf.config import to_json
 from llmclf.data.corpus import DataConfig
@@ -19,6 +22,7 @@ from llmclf.report.command import command
 from llmclf.report.read import read
 from llmclf.train.config import TrainConfig
 from tests.report.made import predicted, write_run
+from tests.tiny import write_corpus
 
 DATA = DataConfig(source="my file.csv", fold=1, folds=5, text="$(text)", encoding="cp1252")
 EXPERIMENTS = (
@@ -68,3 +72,51 @@ def test_several_processes_are_launched(tmp_path: Path) -> None:
     run = read(write_run(tmp_path / "a", predicted(9)))
     run.environment["world_size"] = 4
     assert command(run).startswith("accelerate launch --num_processes 4 RECIPE \\\n")
+
+
+RECIPE = """
+from llmclf.baselines import BaselineConfig
+from llmclf.compare import main
+from llmclf.data.corpus import DataConfig
+from llmclf.experiment import Experiment
+
+
+def experiments():
+    return [
+        Experiment(
+            name=name,
+            method="classical",
+            data=DataConfig(source="corpus.csv"),
+            baseline=BaselineConfig(classifier=name, search_folds=2),
+        )
+        for name in ("naive_bayes", "majority")
+    ]
+
+
+if __name__ == "__main__":
+    main(experiments, seeds=(0, 1), budgets=(8,))
+"""
+
+
+def test_the_command_of_a_report_repeats_a_run_of_a_comparison(tmp_path: Path) -> None:
+    """Typed as it stands, in a real shell: the same predictions, and nothing else is run."""
+    write_corpus(tmp_path / "corpus.csv", 120)
+    (tmp_path / "mine.py").write_text(RECIPE)
+    python = Path(sys.executable).parent
+    env = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(llmclf.__file__).parents[1]),
+    }
+
+    def shell(words: str) -> None:
+        subprocess.run(["sh", "-c", words], cwd=tmp_path, env=env, check=True, capture_output=True)
+
+    shell("python mine.py --output-dir runs --baseline.search-folds 3")
+    first = tmp_path / "runs" / "naive_bayes-seed1-8"
+    typed = command(read(first))
+    assert typed.startswith("python mine.py --only naive_bayes ")
+    shell(typed)
+    (again,) = (path.parent for path in (tmp_path / "runs" / "again").glob("*/results.json"))
+    for name in ("predictions/test.parquet", "splits.parquet"):
+        assert (again / name).read_bytes() == (first / name).read_bytes()
