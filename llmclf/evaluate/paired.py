@@ -227,18 +227,16 @@ def paired_draws(
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
     common, seeds are not."""
     a, b = (sampled[name] for name in pair)
+    rng = stream(seed, "\0".join(sorted(pair)))
     rows = [x - y for x, y in zip(a.rows[metric], b.rows[metric], strict=True)]
     if len(rows) > 1:
         values = [
             np.array([x.mean() - y.mean()])
             for x, y in zip(a.values[metric], b.values[metric], strict=True)
         ]
-        return combine(values, rows, stream(seed, "\0".join(sorted(pair))))
-    spread = [
-        extra_of_seeds(one.values[metric][0], len(rows[0]), rng)
-        for one, rng in ((sampled[name], stream(seed, name)) for name in pair)
-    ]
-    return rows[0] + spread[0] - spread[1]
+        return combine(values, rows, rng)
+    seeds = [one.values[metric][0] for one in (a, b)]
+    return rows[0] + extra_of_seeds(seeds, len(rows[0]), rng)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -140,14 +140,23 @@ def combine(
     if len(means) > 1:
         within = float(np.mean([r.var() for r in rows]))
         return drawn + extra(means.var(ddof=1) - within, len(means), len(drawn), rng)
-    return drawn + extra_of_seeds(values[0], len(drawn), rng)
+    return drawn + extra_of_seeds([values[0]], len(drawn), rng)
 
 
-def extra_of_seeds(seeds: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws of the error of a mean over seeds, given their scores (S,): (resamples,)."""
-    if len(seeds) == 1:
-        return np.zeros(resamples)  # one seed says nothing of others
-    return extra(seeds.var(ddof=1), len(seeds), resamples, rng)
+def extra_of_seeds(
+    methods: Sequence[np.ndarray], resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws of the error of a mean over seeds, or of the difference of two, (resamples,).
+
+    ``methods``: scores of the seeds of each, (S,). The degrees of freedom of a difference are those
+    of Welch (1947): more than either method has. One seed says nothing of others.
+    """
+    errors = [(s.var(ddof=1) / len(s), len(s) - 1) for s in methods if len(s) > 1]
+    squared = sum(error for error, _ in errors)
+    if squared == 0:
+        return np.zeros(resamples)
+    freedom = squared**2 / sum(error**2 / n for error, n in errors)
+    return rng.standard_t(max(freedom, 2), resamples) * np.sqrt(squared)
 
 
 def extra(variance: float, n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

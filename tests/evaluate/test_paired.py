@@ -15,6 +15,7 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     Correction,
     combine,
+    extra_of_seeds,
     interval,
     p_not_above,
     p_not_below,
@@ -160,6 +161,21 @@ def test_seeds_add_their_own_error() -> None:
     estimate = compare({"a": unlike}, resamples=4000).estimates["a"]["macro_f1"]
     assert estimate.seed_sd is not None and estimate.seed_sd > 0.03
     assert estimate.low < estimate.sampling_low < estimate.sampling_high < estimate.high
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 3), (3, 6)])
+def test_seeds_of_two_methods_are_told_apart_as_by_welch(sizes: tuple[int, int]) -> None:
+    """Where the rows have no error of their own, p is that of Welch's t-test."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(mean, 0.01, n) for mean, n in zip((0.81, 0.80), sizes, strict=True))
+    draws = a.mean() - b.mean() + extra_of_seeds([a, b], 200_000, rng)
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    assert two_sided(draws) == pytest.approx(expected.pvalue, abs=0.005)
+    one = extra_of_seeds([a], 200_000, rng)
+    assert two_sided(a.mean() - 0.8 + one) == pytest.approx(
+        stats.ttest_1samp(a, 0.8).pvalue, abs=0.005
+    )
+    assert not extra_of_seeds([a[:1], b[:1]], 10, rng).any()
 
 
 def test_folds_are_averaged_and_their_spread_is_told() -> None:
