@@ -49,7 +49,7 @@ def of_run(run: Finished, config: ReportConfig) -> MethodCost:
         train_watt_hours=train_watt_hours,
         predict_watt_hours_per_1000=watt_hours,
         train_price=0.0
-        if untrained(run)
+        if untrained(run) and price is not None
         else price_of(run.cost("device_hours"), train_watt_hours, config),
         price_per_1000=price,
     )

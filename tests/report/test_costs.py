@@ -70,7 +70,8 @@ def test_price_of_an_api_is_shared_by_all_prompts(tmp_path: Path) -> None:
 
 
 def test_api_without_prices_has_none(tmp_path: Path) -> None:
-    assert of_run(api(tmp_path / "a", {}), PRICED).price_per_1000 is None
+    cost = of_run(api(tmp_path / "a", {}), PRICED)
+    assert cost.price_per_1000 is cost.train_price is None
 
 
 def test_means_are_over_runs_and_unknown_where_one_is(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from llmclf.report.analysis import Curve, MethodCost
+from llmclf.report.analysis import Crossing, Curve, MethodCost
 from llmclf.report.figures import grids, lines, price, scores
 from llmclf.report.figures.draw import Drawn, spread, style
 from llmclf.report.figures.svg import svg
@@ -172,3 +172,17 @@ def test_the_cost_is_the_price_where_it_is_known_else_time():
     training, prediction, alone = price.measures(replace(whole, methods=cheap))
     assert training.key == "train_seconds"
     assert prediction is alone is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "low", "high", "words"),
+    [
+        (48, None, None, "a first beats b significantly with 48 labelled rows."),
+        (1480, 30.2, 1200.0, "rows; the curves cross between 30 and 1,200 (95%)."),
+        (48, None, 26.0, "with 48 labelled rows; the curves cross at 26 or fewer (95%)."),
+        (None, 42.0, None, "at none of the budgets tested; the curves cross at 42 or more (95%)."),
+    ],
+)  # fmt: skip
+def test_a_crossing_says_no_more_than_was_found(budget, low, high, words):
+    crossing = Crossing(method="a", reference="b", budget=budget, low=low, high=high)
+    assert lines.crossing_sentence(crossing).endswith(words)

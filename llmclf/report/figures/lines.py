@@ -226,9 +226,20 @@ def _budgets(axes: Axes, points: tuple[BudgetPoint, ...], how: Style, end: int) 
 def crossing_sentence(crossing: Crossing) -> str:
     """What a crossing says, in words."""
     a, b = crossing.method, crossing.reference
+    where = _crossed(crossing.low, crossing.high)
     if crossing.budget is None:
-        return f"{a} beats {b} significantly at none of the budgets tested."
-    within = ""
-    if crossing.low is not None and crossing.high is not None:
-        within = f" (the curves cross between {crossing.low:,.0f} and {crossing.high:,.0f}, 95%)"
-    return f"{a} beats {b} significantly from {crossing.budget:,} labelled rows on{within}."
+        return f"{a} beats {b} significantly at none of the budgets tested{where}."
+    return f"{a} first beats {b} significantly with {crossing.budget:,} labelled rows{where}."
+
+
+def _crossed(low: float | None, high: float | None) -> str:
+    """Where the curves cross; nothing where the interval holds all that was tested."""
+    if low is None and high is None:
+        return ""
+    if low is None:
+        between = f"at {high:,.0f} or fewer"
+    elif high is None:
+        between = f"at {low:,.0f} or more"
+    else:
+        between = f"between {low:,.0f} and {high:,.0f}"
+    return f"; the curves cross {between} (95%)"
