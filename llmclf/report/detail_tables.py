@@ -170,8 +170,10 @@ def crossings(analysis: Analysis) -> Grid:
 
 
 def _rows_pair(pair: tuple[float | None, float | None]) -> str:
-    low, high = ("" if value is None else f"{value:,.0f}" for value in pair)
-    return f"[{low}, {high}]" if low or high else "n/a"
+    low, high = pair
+    if low is None or high is None:
+        return "n/a" if low == high else f"up to {high:,.0f}" if low is None else f"from {low:,.0f}"
+    return f"[{low:,.0f}, {high:,.0f}]"
 
 
 def published(analysis: Analysis) -> Grid:
