@@ -53,6 +53,11 @@ def parts(analysis: Analysis) -> list[Part]:
     return [make(analysis) for make in makers]
 
 
+def _repeated(analysis: Analysis) -> bool:
+    """Whether there is more than one seed or fold, to tell their error from that of the rows."""
+    return analysis.statistics.folds > 1 or max(analysis.statistics.seeds.values(), default=1) > 1
+
+
 def _part(key: str, title: str, blocks: list[Block], missing: str) -> Part:
     return Part(key=key, title=title, blocks=tuple(blocks), missing="" if blocks else missing)
 
@@ -66,7 +71,7 @@ def _comparison(analysis: Analysis) -> Part:
     blocks = [
         Block(tables=(compared, costs), text=f"{legend} {bold}"),
         Block(figures=(scores.score_intervals(analysis),), layout="pair",
-              tables=(tables.spreads(analysis),)),
+              tables=(tables.spreads(analysis),) if _repeated(analysis) else ()),
     ]  # fmt: skip
     if analysis.statistics.differences:
         blocks.append(

@@ -170,6 +170,15 @@ def test_columns_that_nobody_measured_are_named_and_left_out():
         assert all(len(row.cells) == len(table.head) for row in table.rows)
 
 
+def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
+    whole = example()
+    one = replace(whole.statistics, seeds=dict.fromkeys(whole.statistics.seeds, 1), folds=1)
+    title = "Where the uncertainty comes from"
+    assert title in html(whole)
+    assert title not in html(replace(whole, statistics=one))
+    assert title in html(replace(whole, statistics=replace(one, folds=5)))
+
+
 def test_published_scores_have_nothing_but_their_score():
     table, *_ = headline(example())
     row = table.rows[-1]
