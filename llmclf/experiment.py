@@ -373,5 +373,5 @@ def check_overrides(before: Sequence[Experiment], after: Sequence[Experiment]) -
         if len(values) > 1:
             raise ConfigError(
                 f"{option}: the runs of this recipe differ in it ({', '.join(values)}), so it "
-                "cannot be set for all. Use the recipe of one method."
+                "cannot be set for all. Choose one of them: --only."
             )
