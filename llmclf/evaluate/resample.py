@@ -139,7 +139,8 @@ def combine(
     drawn = np.mean(rows, axis=0)
     if len(means) > 1:
         within = float(np.mean([r.var() for r in rows]))
-        return drawn + extra(means.var(ddof=1) - within, len(means), len(drawn), rng)
+        beyond = max(0.0, means.var(ddof=1) - within) / len(means)
+        return drawn + student_t(beyond, len(means) - 1, len(drawn), rng)
     return drawn + extra_of_seeds([values[0]], len(drawn), rng)
 
 
@@ -156,15 +157,17 @@ def extra_of_seeds(
     if squared == 0:
         return np.zeros(resamples)
     freedom = squared**2 / sum(error**2 / n for error, n in errors)
-    return rng.standard_t(max(freedom, 2), resamples) * np.sqrt(squared)
+    return student_t(squared, freedom, resamples, rng)
 
 
-def extra(variance: float, n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws of the error of a mean of n values of this variance, by Student's t.
+def student_t(
+    squared_error: float, freedom: float, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws of an error whose square is known with these degrees of freedom, (resamples,).
 
-    With at least 2 degrees of freedom: those of two values would leave every question open.
+    With at least 2 of them: those of two values would leave every question open.
     """
-    return rng.standard_t(max(n - 1, 2), resamples) * np.sqrt(max(0.0, variance) / n)
+    return rng.standard_t(max(freedom, 2), resamples) * np.sqrt(squared_error)
 
 
 @dataclass(frozen=True)
@@ -201,12 +204,9 @@ class Correction:
         return float(norm.cdf(z / scale - self.bias)) if scale > 0 else float(z > 0)
 
 
-def interval(
-    draws: np.ndarray, correction: Correction = Correction(), level: float = 0.95
-) -> tuple[float, float]:
-    """The middle ``level`` of the draws, corrected."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(draws, [correction.share(tail), correction.share(1 - tail)])
+def interval(draws: np.ndarray, correction: Correction = Correction()) -> tuple[float, float]:
+    """The middle 95% of the draws, corrected."""
+    low, high = np.quantile(draws, [correction.share(0.025), correction.share(0.975)])
     return float(low), float(high)
 
 

@@ -26,7 +26,7 @@ from llmclf.prompt.ask import Variant
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.encode import EncodedVariant, PromptEncoder
 from llmclf.prompt.outcome import VariantScores
-from llmclf.prompt.pack import Batch
+from llmclf.prompt.pack import Batch, shared_tokens
 from llmclf.prompt.progress import ScoringProgress
 from llmclf.prompt.score import Scorer
 from llmclf.prompt.store import ScoredBatch, ScoreStore, digest
@@ -131,8 +131,8 @@ class LocalModel:
         if self.scorer is None or not self.accelerator.is_main_process:
             return []
         scorer, encoded = self.scorer, self.encoded[0]
-        questions = list(dict.fromkeys(encoded.questions[encoded.parts["test"]]))
-        shared = scorer.plan(questions).shared
+        questions = encoded.questions[encoded.parts["test"]]
+        shared = shared_tokens([question.prompt for question in questions])
         return one_by_one(
             lambda row: scorer.score_batch(questions, Batch((row,), shared), shared),
             len(questions),

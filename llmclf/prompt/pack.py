@@ -108,13 +108,18 @@ def plan(questions: Sequence[Question], *, token_budget: int, logit_budget: int)
     """
     order = sorted(range(len(questions)), key=lambda i: questions[i].prompt)
     prompts = [questions[i].prompt for i in order]
-    # The last prompt token is a node: it is computed in each row.
-    shared = min(common_prefix(prompts[0], prompts[-1]), min(map(len, prompts)) - 1)
+    shared = shared_tokens(prompts)
     batches: list[Batch] = []
     for group, length in _groups(order, prompts, shared):
         group = sorted(group, key=lambda i: (len(questions[i].prompt), questions[i].prompt))
         batches += _cut(group, questions, length, token_budget, logit_budget)
     return Plan(tuple(batches), shared)
+
+
+def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens that all prompts begin with. The last token of a prompt is a node, which is computed
+    in each row, and does not count."""
+    return min(common_prefix(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from llmclf.report.figures.svg import INK, MUTED, RULE, SERIES, svg
 from llmclf.report.show import short, visible
@@ -100,6 +101,23 @@ def axis_labels(axes: Axes, x: str = "", y: str = "") -> None:
             "xytext": (0, 8),
         }
         axes.annotate(y, (0, 1), fontsize=SMALL, color=MUTED, parse_math=False, **at)
+
+
+def logarithmic(
+    axes: Axes, values: Sequence[float], *, zero: float, sides: tuple[float, float]
+) -> None:
+    """Scale x by powers of ten, from the lowest value over ``sides[0]`` to the highest one times
+    ``sides[1]``. A value of nothing has its place on the left, ``zero`` of the lowest other one
+    from the edge."""
+    positive = [value for value in values if value > 0]
+    low, high = min(positive), max(positive) * sides[1]
+    if min(values) > 0:
+        axes.set_xscale("log")
+        axes.set_xlim(low / sides[0], high)
+    else:
+        axes.set_xscale("symlog", linthresh=low)
+        axes.set_xlim(-low * zero, high)
+    axes.xaxis.set_major_locator(FixedLocator(decades(values)))
 
 
 def decades(values: Sequence[float]) -> list[float]:

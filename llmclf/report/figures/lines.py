@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from llmclf.evaluate.calibration import Coverage
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing, Curve, MethodReport
@@ -15,9 +15,9 @@ from llmclf.report.figures.draw import (
     Style,
     axis_labels,
     canvas,
-    decades,
     finish,
     label_ends,
+    logarithmic,
     say,
     style,
 )
@@ -199,16 +199,8 @@ def break_even(found: BreakEven, order: Sequence[str], metric: str) -> Drawn:
 
 def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
     """Logarithmic; a method that needs no labels at all has its place on the left."""
-    positive = [budget for budget in budgets if budget > 0]
-    if positive:
-        low, high = min(positive), max(positive)
-        if min(budgets) > 0:
-            axes.set_xscale("log")
-            axes.set_xlim(low / 1.2, high * 1.2)
-        else:
-            axes.set_xscale("symlog", linthresh=low)
-            axes.set_xlim(-low / 8, high * 1.2)
-        axes.xaxis.set_major_locator(FixedLocator(decades(budgets)))
+    if any(budget > 0 for budget in budgets):
+        logarithmic(axes, budgets, zero=1 / 8, sides=(1.2, 1.2))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
 

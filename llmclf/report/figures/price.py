@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from llmclf.report.analysis import Analysis
-from llmclf.report.figures.draw import Drawn, axis_labels, canvas, decades, finish, say, style
+from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, logarithmic, say, style
 from llmclf.report.figures.svg import MUTED
 from llmclf.report.show import amount, interval, metric_name, score, short
 from llmclf.report.table import table
@@ -122,13 +122,7 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
         axes.set_xlim(min(0.0, min(costs)), high * 1.3)
         axes.margins(y=0.15)
     else:
-        if min(costs) > 0:
-            axes.set_xscale("log")
-            axes.set_xlim(low / 2, high * 2.5)
-        else:
-            axes.set_xscale("symlog", linthresh=low)
-            axes.set_xlim(-low / 4, high * 2.5)
-        axes.xaxis.set_major_locator(FixedLocator(decades(costs)))
+        logarithmic(axes, costs, zero=1 / 4, sides=(2, 2.5))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(number)
 
