@@ -21,8 +21,8 @@ import psutil
 import torch
 
 from llmclf.config import dump_json, write_text
-from llmclf.environment import describe
 from llmclf.evaluate.cost import PeakMemory
+from llmclf.run_folder.environment import describe
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = RESULTS.parents[2] / "shared" / "data" / "health_advice.csv"

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.prompt.pack import Plan, trie
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
 ROWS = 1024
 """Of the matrix products that are timed."""
@@ -70,7 +70,7 @@ def shapes_of(model: PreTrainedModel) -> Shapes:
     )
 
 
-def plan_flops(shapes: Shapes, plan: Plan, questions: Sequence[Question]) -> int:
+def plan_flops(shapes: Shapes, plan: Plan, questions: Sequence[TokenizedPrompt]) -> int:
     """Of all batches of a plan with their prefixes: ours."""
     flops, tokens = shapes.line(0, plan.shared), plan.shared
     held = questions[plan.batches[0].rows[0]].prompt[: plan.shared]
@@ -90,7 +90,7 @@ def plan_flops(shapes: Shapes, plan: Plan, questions: Sequence[Question]) -> int
     return flops
 
 
-def padding(plan: Plan, questions: Sequence[Question]) -> int:
+def padding(plan: Plan, questions: Sequence[TokenizedPrompt]) -> int:
     """Tokens that fill up the batches of a plan."""
     found = 0
     for batch in plan.batches:
@@ -100,7 +100,7 @@ def padding(plan: Plan, questions: Sequence[Question]) -> int:
     return found
 
 
-def whole_flops(shapes: Shapes, questions: Iterable[Question]) -> int:
+def whole_flops(shapes: Shapes, questions: Iterable[TokenizedPrompt]) -> int:
     """Of one pass over each distinct prompt and answer, with logits everywhere: lm-eval's."""
     flops = 0
     for question in questions:

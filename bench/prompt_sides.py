@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llmclf.config import ConfigError
 from llmclf.model.causal import load_causal, load_causal_tokenizer
 from llmclf.prompt.score import Scorer
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 from llmclf.terminal import quieten
 
 WARM_UP = 4
@@ -49,7 +49,7 @@ class Ours:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
-    def questions(self, task: Task) -> list[Question]:
+    def questions(self, task: Task) -> list[TokenizedPrompt]:
         """Worded and tokenised."""
         encoded = make_encoder(task, self.settings, self.tokenizer).encode(task.variant)
         return encoded.questions[encoded.parts["test"]]
@@ -115,12 +115,12 @@ class Peer:
             found = self.hflm.loglikelihood(asked, disable_tqdm=True)
         return np.array([logprob for logprob, _ in found]).reshape(len(task.strings), -1)
 
-    def questions(self, task: Task) -> list[Question]:
+    def questions(self, task: Task) -> list[TokenizedPrompt]:
         """The tokens it gives each query, in our terms."""
         found = []
         for row in task.strings:
             pairs = [self.hflm._encode_pair(*pair) for pair in row]
-            found.append(Question(tuple(pairs[0][0]), tuple(tuple(a) for _, a in pairs)))
+            found.append(TokenizedPrompt(tuple(pairs[0][0]), tuple(tuple(a) for _, a in pairs)))
         return found
 
 

@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split, Splits
 from llmclf.model.causal import context_tokens, load_causal_config, load_causal_tokenizer
-from llmclf.prompt.ask import Variant, variants
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.demos import check_shots
 from llmclf.prompt.encode import PromptEncoder
 from llmclf.prompt.template import verbalise
 from llmclf.prompt.tokens import PromptTokenizer
+from llmclf.prompt.variants import Variant, variants
 
 Precision = Literal["fp32", "bf16"]
 Answers = Literal["words", "letters"]

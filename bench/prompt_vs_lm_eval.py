@@ -44,7 +44,8 @@ from rich.console import Console
 from rich.table import Table
 
 from llmclf.config import ConfigError, exit_on_user_error
-from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 from llmclf.terminal import quieten
 
 

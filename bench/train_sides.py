@@ -32,8 +32,9 @@ from llmclf.data.corpus import Splits
 from llmclf.data.encode import Encoded
 from llmclf.evaluate.scores import score
 from llmclf.experiment import quieten
-from llmclf.model.build import ModelConfig, load_tokenizer
-from llmclf.track import MetricsLog
+from llmclf.model.build import load_tokenizer
+from llmclf.model.config import ModelConfig
+from llmclf.run_folder.metrics import MetricsLog
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import resolve_precision
@@ -127,7 +128,7 @@ def train_ours(prepared: FineTune, metrics: HandOver) -> State:
         prepared.config,
         prepared.family,
         accelerator=prepared.accelerator,
-        in_force=prepared.in_force,
+        launch=prepared.launch,
         checkpoints=Checkpoints(metrics.path.parent / "checkpoints", prepared.accelerator),
         metrics=metrics,
         console=Console(quiet=True),
@@ -170,7 +171,7 @@ def plan(prepared: FineTune, epoch: int) -> list[Step]:
     return plan_epoch(
         prepared.task.train.lengths,
         global_batch_size=prepared.config.global_batch_size,
-        micro_batch_size=prepared.in_force.micro_batch_size,
+        micro_batch_size=prepared.launch.micro_batch_size,
         world_size=1,
         seed=prepared.seed,
         epoch=epoch,

@@ -44,9 +44,11 @@ from train_sides import (
 )
 
 from llmclf.config import ConfigError, exit_on_user_error
-from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 from llmclf.experiment import quieten
-from llmclf.model.build import ModelConfig, build_model, load_tokenizer
+from llmclf.model.build import build_model, load_tokenizer
+from llmclf.model.config import ModelConfig
 from llmclf.train.engine import resolve_precision
 
 

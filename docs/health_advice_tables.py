@@ -13,9 +13,9 @@ from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
 from llmclf.report.detail_tables import budgets, crossings, published
-from llmclf.report.folders import read_all
 from llmclf.report.grid import Grid, escaped, markdown
 from llmclf.report.tables import differences, per_label, scores
+from llmclf.run_folder.find import read_all
 
 PAGE = Path(__file__).with_name("health_advice.md")
 START, END = "<!-- {name}: docs/health_advice_tables.py -->\n", "<!-- end of {name} -->\n"

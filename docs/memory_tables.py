@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, quieten
-from llmclf.model.build import ModelConfig
-from llmclf.model.known import known_config
-from llmclf.plan import Corpus, traces_of
-from llmclf.planner import HEADROOM, Devices, Option, plan
+from llmclf.cli.plan import Corpus, traces_of
+from llmclf.data.config import DataConfig
+from llmclf.methods.fine_tune import FineTune
+from llmclf.model.config import ModelConfig
+from llmclf.plan.footprint import parse_bytes
+from llmclf.plan.known import known_config
+from llmclf.plan.search import HEADROOM, Devices, Option, plan
+from llmclf.terminal import quieten
 from llmclf.train.config import TrainConfig
-from llmclf.train.footprint import parse_bytes
 
 PAGE = Path(__file__).with_name("memory.md")
 START, END = "<!-- tables: make docs -->\n", "<!-- end of tables -->\n"
@@ -46,7 +47,7 @@ def row(devices: int, o: Option) -> str:
 
 def table(checkpoint: str) -> str:
     """All strategies of a checkpoint on each number of devices."""
-    chosen = Experiment(
+    chosen = FineTune(
         name="plan",
         data=DataConfig(source="any.csv"),
         model=ModelConfig(checkpoint=checkpoint),

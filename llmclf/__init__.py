@@ -1,0 +1,92 @@
+"""Which language-model approach should classify my text, and what does it cost?
+
+Recipes and users import from here alone; inner modules may move. Nothing is loaded before it is
+asked for: ``import llmclf`` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmclf.classical.config import BaselineConfig
+    from llmclf.cli.recipe import main
+    from llmclf.compare import compare
+    from llmclf.config import ConfigError, DataError, UserError
+    from llmclf.data.config import DataConfig
+    from llmclf.experiment import run
+    from llmclf.load import load_run
+    from llmclf.methods.classical import Classical
+    from llmclf.methods.fine_tune import FineTune
+    from llmclf.methods.method import Experiment, Method
+    from llmclf.methods.prompt import Prompt
+    from llmclf.model.config import LanguageModelConfig, ModelConfig
+    from llmclf.prompt.config import ApiConfig, PromptConfig
+    from llmclf.report.config import ReportConfig
+    from llmclf.trackers.config import TrackConfig
+    from llmclf.train.config import TrainConfig
+
+_WHERE = {
+    "ApiConfig": "prompt.config",
+    "BaselineConfig": "classical.config",
+    "Classical": "methods.classical",
+    "ConfigError": "config",
+    "DataConfig": "data.config",
+    "DataError": "config",
+    "Experiment": "methods.method",
+    "FineTune": "methods.fine_tune",
+    "LanguageModelConfig": "model.config",
+    "Method": "methods.method",
+    "ModelConfig": "model.config",
+    "Prompt": "methods.prompt",
+    "PromptConfig": "prompt.config",
+    "ReportConfig": "report.config",
+    "TrackConfig": "trackers.config",
+    "TrainConfig": "train.config",
+    "UserError": "config",
+    "compare": "compare",
+    "load_run": "load",
+    "main": "cli.recipe",
+    "run": "experiment",
+}
+"""Public name -> module that has it (PEP 562)."""
+
+__all__ = [
+    "ApiConfig",
+    "BaselineConfig",
+    "Classical",
+    "ConfigError",
+    "DataConfig",
+    "DataError",
+    "Experiment",
+    "FineTune",
+    "LanguageModelConfig",
+    "Method",
+    "ModelConfig",
+    "Prompt",
+    "PromptConfig",
+    "ReportConfig",
+    "TrackConfig",
+    "TrainConfig",
+    "UserError",
+    "__version__",
+    "compare",
+    "load_run",
+    "main",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("llmclf")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'llmclf' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"llmclf.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,138 +1,35 @@
 """Several experiments on the same rows: run what is not finished, keep what fails from stopping the
-others, and report.
-
-A recipe is a function that returns a list of experiments, one for each method, and calls
-:func:`main`. ``--folds 5 --seeds 0 1 2`` runs each of them on every fold with every seed,
-``--budgets 8 16`` with so many labels of each class, too.
-"""
+others, and report."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
-from llmclf import run_folder
-from llmclf.config import (
-    ConfigError,
-    UserError,
-    exit_on_user_error,
-    flatten,
-    plain,
-    to_json,
-)
+from llmclf.config import ConfigError, UserError, flatten, plain, to_json
 from llmclf.data.audit import Audit
-from llmclf.data.corpus import DataConfig, Splits
-from llmclf.experiment import (
-    Experiment,
-    check_overrides,
-    dry_run,
-    parse,
-    prepare_data,
-    run,
-    validate,
-)
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits
+from llmclf.experiment import prepare_data, run, validate
+from llmclf.methods.method import Experiment
 from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
-from llmclf.report.folders import read_all
 from llmclf.report.write import write
-from llmclf.terminal import is_main, main_console, quieten, world_size
+from llmclf.run_folder.check import check as check_folder
+from llmclf.run_folder.check import finished, membership
+from llmclf.run_folder.find import read_all
+from llmclf.supervise import out_of_memory
+from llmclf.terminal import is_main, world_size
 from llmclf.trackers import mirror
-from llmclf.train import memory_retry
-from llmclf.train.engine import orderly_exit
-from llmclf.train.supervise import supervised
 
 SETTINGS_OF_A_REPEAT = ("fold", "folds", "seed", "labels_per_class")
 """Of DataConfig: what may differ between the runs of one method."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What a command line says: settings of all experiments, and what to do with them."""
-
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-    report: ReportConfig
-    folds: int | None = None
-    """Run each method on every one of this many folds."""
-    seeds: tuple[int, ...] = ()
-    """Run each method with every one of these seeds, on the test rows of the first."""
-    budgets: tuple[int, ...] = ()
-    """Run each method with this many labelled rows of each class, too (see
-    data.labels-per-class)."""
-    only: tuple[str, ...] = ()
-    """Run only the methods of these names; of one alone every setting can be changed."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Check everything, show the resolved experiments and their plans, and stop."""
-    resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with interrupted runs from their newest checkpoints."""
-
-
-def main(
-    recipe: Callable[[], list[Experiment]],
-    *,
-    title: str | None = None,
-    report: ReportConfig | None = None,
-    folds: int | None = None,
-    seeds: tuple[int, ...] = (),
-    budgets: tuple[int, ...] = (),
-    argv: Sequence[str] | None = None,
-) -> None:
-    """Run a recipe's experiments with the command line's overrides and report on them. Exit code 0:
-    done, 2: the user's mistake, 1: a failure, of one experiment too.
-
-    All but ``recipe`` and ``argv`` are the defaults of what the command line may say.
-    """
-    quieten()
-    console = main_console()
-    document = sys.modules[recipe.__module__].__doc__ or ""
-    with exit_on_user_error(), orderly_exit(), supervised():
-        made = recipe()
-        options = Launch(
-            experiment=made[0],
-            report=report or ReportConfig(),
-            folds=folds,
-            seeds=seeds,
-            budgets=budgets,
-        )
-        made = chosen_by_name(made, parse(options, argv, document).only)
-        launches = [parse(dataclasses.replace(options, experiment=e), argv, document) for e in made]
-        options = launches[0]
-        check_overrides(made, [launch.experiment for launch in launches])
-        chosen = [place(e, o.experiment) for e, o in zip(made, launches, strict=True)]
-        chosen = repeated(chosen, options.folds, options.seeds, options.budgets)
-        if options.dry_run:
-            for experiment in chosen:
-                dry_run(experiment, console)
-            return
-        title = title or document.partition("\n")[0].rstrip(".")
-        failed = compare(
-            chosen, options.report, title=title, resume=options.resume, console=console
-        )
-    if failed:
-        sys.exit(1)
-
-
-def place(original: Experiment, chosen: Experiment) -> Experiment:
-    """In a comparison, ``output_dir`` is the parent of the runs, and each keeps its own name."""
-    parent = chosen.output_dir or Path("runs")
-    return dataclasses.replace(chosen, name=original.name, output_dir=parent / original.name)
-
-
-def chosen_by_name(experiments: list[Experiment], only: Sequence[str]) -> list[Experiment]:
-    """Those of these names, or all. Raises ConfigError for a name that none has."""
-    names = sorted({e.name for e in experiments})
-    unknown = [name for name in only if name not in names]
-    if unknown:
-        raise ConfigError(f"--only {unknown[0]}: no such method. Allowed: {', '.join(names)}.")
-    return [e for e in experiments if not only or e.name in only]
 
 
 def repeated(
@@ -227,8 +124,8 @@ def check(experiments: Sequence[Experiment], *, resume: bool) -> None:
         raise ConfigError("these experiments cannot be compared: " + "; ".join(problems) + ".")
     for experiment in experiments:
         validate(experiment)
-        if not run_folder.finished(experiment.folder, to_json(experiment)):
-            run_folder.check(experiment.folder, to_json(experiment), resume=resume)
+        if not finished(experiment.folder, experiment.to_json()):
+            check_folder(experiment.folder, experiment.to_json(), resume=resume)
 
 
 def differing(first: Experiment, other: Experiment) -> list[str]:
@@ -247,7 +144,7 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
         console.rule(experiment.folder.name)
         try:
             data = rows.of(experiment)
-            if run_folder.finished(experiment.folder, to_json(experiment)):
+            if finished(experiment.folder, experiment.to_json()):
                 check_rows(experiment.folder, data[0])
                 console.print(f"finished earlier: {experiment.folder}", markup=False)
             else:
@@ -270,14 +167,14 @@ def survivable(error: Exception) -> bool:
     Not where memory is short, since the run then starts again by itself, and of several ranks only
     after an error that all of them make: the others would wait for ever for one that failed alone.
     """
-    if memory_retry.is_out_of_memory(error):
+    if out_of_memory.is_out_of_memory(error):
         return False
     return world_size() == 1 or isinstance(error, (UserError, FloatingPointError))
 
 
 def check_rows(folder: Path, splits: Splits) -> None:
     """Raise ConfigError where a finished run used other rows: the source has changed."""
-    stored = run_folder.membership(folder)
+    stored = membership(folder)
     if stored != splits.membership:
         raise ConfigError(
             f"{folder} is finished, but on other rows (membership {stored[:12]}, now "

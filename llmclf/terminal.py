@@ -7,12 +7,17 @@ import warnings
 from typing import Any
 
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
+from rich.table import Table
+from rich.text import Text
+
+from llmclf.config import flatten
 
 
 def quieten() -> None:
     """Leave the terminal to our own messages: transformers reports each load, and its warnings are
     handled here."""
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     for category in (UserWarning, FutureWarning):
@@ -24,6 +29,27 @@ def show(console: Console, facts: dict[str, Any]) -> None:
     """Print facts in a line."""
     text = [f"{name} {_shown(value)}" for name, value in facts.items() if value is not None]
     console.print(", ".join(text).replace("_", " "), markup=False, soft_wrap=True)
+
+
+def show_settings(console: Console, settings: dict[str, Any]) -> None:
+    """Print every setting as it was read, one a line, in the names of the command line."""
+    table = Table.grid(padding=(0, 2))
+    for key, value in flatten(settings).items():
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(key.replace("_", "-"), Text("" if value is None else text))
+    console.print(table)
+
+
+def show_bytes(console: Console, sizes: dict[str, int]) -> None:
+    """Print a small table of ``<what>_bytes``, in GB (10^9 bytes); nothing where there are none."""
+    if not sizes:
+        return
+    table = Table(box=None, title="memory of the fullest device", title_justify="left")
+    table.add_column("what", no_wrap=True)
+    table.add_column("GB", justify="right", no_wrap=True)
+    for name, size in sizes.items():
+        table.add_row(name.removesuffix("_bytes").replace("_", " "), f"{size / 1e9:.3f}")
+    console.print(table)
 
 
 def _shown(value: Any) -> str:

@@ -7,10 +7,7 @@ What a language model must beat to be worth its cost. Each run lies in runs/base
 
 from pathlib import Path
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
+from llmclf import BaselineConfig, Classical, DataConfig, Experiment, main
 
 CLASSIFIERS = (
     "majority",
@@ -24,9 +21,8 @@ CLASSIFIERS = (
 
 def experiments() -> list[Experiment]:
     return [
-        Experiment(
+        Classical(
             name=classifier.replace("_", "-"),
-            method="classical",
             output_dir=Path("runs/baselines"),
             data=DataConfig(source="opinions"),
             baseline=BaselineConfig(classifier=classifier),

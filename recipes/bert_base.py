@@ -10,14 +10,11 @@ Without a model hub, on a laptop CPU, the same with a smaller BERT that is embed
     python recipes/bert_base.py --model.checkpoint minilm-l6 --data.source my.csv
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="bert-base",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-base-uncased"),

@@ -9,14 +9,11 @@ Some seeds of a large BERT do not learn at all (Devlin et al. 2019): the longer 
 rare, and a second --seed tells.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="bert-large",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-large-uncased"),

@@ -8,14 +8,11 @@ On one device, or on every GPU of the machine:
 About 1% of the weights learn, at ten times the learning rate of a full fine-tune.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="bert-large-lora",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-large-uncased", tune="lora", lora_rank=8),

@@ -11,14 +11,11 @@ then does transformers.pipeline give the same probabilities: at its first short 
 block-sparse attention for good.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="bigbird",
         data=DataConfig(source="opinions", max_length=4096),
         model=ModelConfig(checkpoint="google/bigbird-roberta-base"),

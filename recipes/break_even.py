@@ -11,13 +11,19 @@ An interrupted grid goes on with --resume; finished runs are used as they are.
 import dataclasses
 from pathlib import Path
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
-from llmclf.train.config import TrainConfig
+from llmclf import (
+    BaselineConfig,
+    Classical,
+    DataConfig,
+    Experiment,
+    FineTune,
+    LanguageModelConfig,
+    ModelConfig,
+    Prompt,
+    PromptConfig,
+    TrainConfig,
+    main,
+)
 
 FOLDER = Path("runs/break-even")
 BUDGETS = (8, 16, 32, 64, 128)
@@ -32,40 +38,37 @@ STEPS = TrainConfig(
 
 def experiments() -> list[Experiment]:
     return [
-        Experiment(
+        Classical(
             name="majority",
-            method="classical",
             output_dir=FOLDER,
             data=FEWEST,
             baseline=BaselineConfig(classifier="majority"),
         ),
-        Experiment(
+        Classical(
             name="linear-svm",
-            method="classical",
             output_dir=FOLDER,
             data=DATA,
             baseline=BaselineConfig(classifier="linear_svm"),
         ),
-        Experiment(
+        FineTune(
             name="lora",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=BERT, tune="lora"),
             train=dataclasses.replace(STEPS, learning_rate=1e-3),
         ),
-        Experiment(
+        FineTune(
             name="full",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=BERT),
             train=dataclasses.replace(STEPS, learning_rate=1e-4, layer_decay=0.9),
         ),
-        Experiment(
+        Prompt(
             name="few-shot",
-            method="prompt",
             output_dir=FOLDER,
             data=FEWEST,
-            model=ModelConfig(checkpoint=LLAMA),
+            model=LanguageModelConfig(checkpoint=LLAMA),
             prompt=PromptConfig(shots=16),
         ),
     ]

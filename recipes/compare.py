@@ -12,13 +12,19 @@ added by adding it here.
 
 from pathlib import Path
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
-from llmclf.train.config import TrainConfig
+from llmclf import (
+    BaselineConfig,
+    Classical,
+    DataConfig,
+    Experiment,
+    FineTune,
+    LanguageModelConfig,
+    ModelConfig,
+    Prompt,
+    PromptConfig,
+    TrainConfig,
+    main,
+)
 
 FOLDER = Path("runs/compare")
 DATA = DataConfig(source="opinions")
@@ -27,54 +33,51 @@ BERT, LLAMA = "google-bert/bert-base-uncased", "meta-llama/Llama-3.1-8B"
 
 def experiments() -> list[Experiment]:
     return [
-        Experiment(
+        Classical(
             name="majority",
-            method="classical",
             output_dir=FOLDER,
             data=DATA,
             baseline=BaselineConfig(classifier="majority"),
         ),
-        Experiment(
+        Classical(
             name="tfidf-svm",
-            method="classical",
             output_dir=FOLDER,
             data=DATA,
             baseline=BaselineConfig(classifier="linear_svm"),
         ),
-        Experiment(
+        FineTune(
             name="bert-head",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=BERT, tune="head"),
             train=TrainConfig(learning_rate=2e-3, epochs=5),
         ),
-        Experiment(
+        FineTune(
             name="bert-lora",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=BERT, tune="lora"),
             train=TrainConfig(learning_rate=5e-4, epochs=5, warmup=0.1),
         ),
-        Experiment(
+        FineTune(
             name="bert-full",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=BERT),
             train=TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
         ),
-        Experiment(
+        FineTune(
             name="llama-lora",
             output_dir=FOLDER,
             data=DATA,
             model=ModelConfig(checkpoint=LLAMA, tune="lora", lora_rank=16),
             train=TrainConfig(learning_rate=1e-4, epochs=2, micro_batch_size=8),
         ),
-        Experiment(
+        Prompt(
             name="llama-16-shot",
-            method="prompt",
             output_dir=FOLDER,
             data=DATA,
-            model=ModelConfig(checkpoint=LLAMA),
+            model=LanguageModelConfig(checkpoint=LLAMA),
             prompt=PromptConfig(shots=16, seeds=3),
         ),
     ]

@@ -10,13 +10,19 @@ people (Hutto & Gilbert 2014), a BERT of six layers (22.7M parameters), for prom
 
 from pathlib import Path
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
-from llmclf.train.config import TrainConfig
+from llmclf import (
+    BaselineConfig,
+    Classical,
+    DataConfig,
+    Experiment,
+    FineTune,
+    LanguageModelConfig,
+    ModelConfig,
+    Prompt,
+    PromptConfig,
+    TrainConfig,
+    main,
+)
 
 FOLDER = Path("runs/demo")
 DATA = DataConfig(source="opinions/film", limit=4000)
@@ -25,9 +31,8 @@ CHECKPOINT, LLAMA = "minilm-l6", "smollm2-135m"
 
 def experiments() -> list[Experiment]:
     classical = [
-        Experiment(
+        Classical(
             name=classifier.replace("_", "-"),
-            method="classical",
             output_dir=FOLDER,
             data=DATA,
             baseline=BaselineConfig(classifier=classifier),
@@ -53,15 +58,14 @@ def experiments() -> list[Experiment]:
         ),
     }
     trained = [
-        Experiment(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
+        FineTune(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
         for name, (model, train) in settings.items()
     ]
-    few_shot = Experiment(
+    few_shot = Prompt(
         name="few-shot",
-        method="prompt",
         output_dir=FOLDER,
         data=DATA,
-        model=ModelConfig(checkpoint=LLAMA),
+        model=LanguageModelConfig(checkpoint=LLAMA),
         prompt=PromptConfig(shots=16),
     )
     return [*classical, *trained, few_shot]

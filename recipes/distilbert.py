@@ -6,14 +6,11 @@ On one device, or on every GPU of the machine:
     accelerate launch --config_file launch/accelerate/ddp.yaml recipes/distilbert.py
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="distilbert",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="distilbert/distilbert-base-uncased"),

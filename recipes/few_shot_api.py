@@ -10,18 +10,14 @@ so that a run that ended early goes on with --resume and asks only for what is m
 read from the environment variable OPENAI_API_KEY.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import ApiConfig, PromptConfig
+from llmclf import ApiConfig, DataConfig, LanguageModelConfig, Prompt, PromptConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> Prompt:
+    return Prompt(
         name="few-shot-api",
-        method="prompt",
         data=DataConfig(source="opinions"),
-        model=ModelConfig(checkpoint="gpt-4o-mini"),
+        model=LanguageModelConfig(checkpoint="gpt-4o-mini"),
         prompt=PromptConfig(shots=8),
         api=ApiConfig(base_url="https://api.openai.com/v1"),
     )

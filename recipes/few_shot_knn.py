@@ -7,18 +7,14 @@ Each text has demonstrations of its own, so nothing but the instruction is share
 this takes about ten times as long as recipes/few_shot.py.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
+from llmclf import DataConfig, LanguageModelConfig, Prompt, PromptConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> Prompt:
+    return Prompt(
         name="few-shot-knn",
-        method="prompt",
         data=DataConfig(source="opinions"),
-        model=ModelConfig(checkpoint="smollm2-135m"),
+        model=LanguageModelConfig(checkpoint="smollm2-135m"),
         prompt=PromptConfig(shots=8, demonstrations="nearest", similarity="minilm-l6"),
     )
 

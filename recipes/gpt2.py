@@ -10,14 +10,11 @@ Without a model hub, by adapters, another decoder that is embedded:
     python recipes/gpt2.py --model.checkpoint smollm2-135m --model.tune lora --data.limit 600
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="gpt2",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="openai-community/gpt2"),

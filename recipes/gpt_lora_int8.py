@@ -15,14 +15,11 @@ Weights in 8 bits stay whole on every device, under zero3.yaml too; those in 4 b
 (recipes/llama_qlora.py).
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="gpt-lora-int8",
         data=DataConfig(source="opinions", max_length=512),
         model=ModelConfig(

@@ -9,14 +9,20 @@ are those that need no hub: a BERT of 22.7M parameters, a Llama of 134.5M for ad
 
 from pathlib import Path
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
-from llmclf.report.config import ReportConfig
-from llmclf.train.config import TrainConfig
+from llmclf import (
+    BaselineConfig,
+    Classical,
+    DataConfig,
+    Experiment,
+    FineTune,
+    LanguageModelConfig,
+    ModelConfig,
+    Prompt,
+    PromptConfig,
+    ReportConfig,
+    TrainConfig,
+    main,
+)
 
 FOLDER = Path("runs/health-advice")
 DATA = DataConfig(source="health-advice", seed=0)
@@ -51,19 +57,17 @@ def experiments() -> list[Experiment]:
             TrainConfig(learning_rate=5e-4, epochs=1, micro_batch_size=16),
         ),
     }
-    few_shot = Experiment(
+    few_shot = Prompt(
         name="llama-16-shot",
-        method="prompt",
         output_dir=FOLDER,
         data=DATA,
-        model=ModelConfig(checkpoint=LLAMA),
+        model=LanguageModelConfig(checkpoint=LLAMA),
         prompt=PromptConfig(shots=16),
     )
     return [
         *(
-            Experiment(
+            Classical(
                 name=name,
-                method="classical",
                 output_dir=FOLDER,
                 data=DATA,
                 baseline=baseline,
@@ -71,7 +75,7 @@ def experiments() -> list[Experiment]:
             for name, baseline in classical.items()
         ),
         *(
-            Experiment(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
+            FineTune(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
             for name, (model, train) in trained.items()
         ),
         few_shot,

@@ -15,14 +15,11 @@ What it needs on other devices:
     llmclf plan recipes/llama_full_zero3.py --devices 8 --device-memory 80GB
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="llama-full-zero3",
         data=DataConfig(source="opinions", max_length=512),
         model=ModelConfig(checkpoint="meta-llama/Meta-Llama-3-8B"),

@@ -12,14 +12,11 @@ Without a hub, on two CPU ranks, with a small Llama that is embedded:
         recipes/llama_lora.py --model.checkpoint smollm2-135m --data.limit 600
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="llama-lora",
         data=DataConfig(source="opinions", max_length=512),
         model=ModelConfig(checkpoint="meta-llama/Meta-Llama-3-8B", tune="lora", lora_rank=16),

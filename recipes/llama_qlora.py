@@ -15,14 +15,11 @@ The result is saved as the 4-bit weights with the adapter beside them; --model.s
 plain float weights of it.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="llama-qlora",
         data=DataConfig(source="opinions", max_length=512),
         model=ModelConfig(

@@ -9,14 +9,11 @@ A window of local attention slides over the document; the first token attends to
 all of it to the first token.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> FineTune:
+    return FineTune(
         name="longformer",
         data=DataConfig(source="opinions", max_length=4096),
         model=ModelConfig(checkpoint="allenai/longformer-base-4096"),

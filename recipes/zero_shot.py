@@ -7,18 +7,14 @@ Three wordings, since one prompt is one sample: the first is the run's result, a
 how far all of them spread.
 """
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
-from llmclf.prompt.config import PromptConfig
+from llmclf import DataConfig, LanguageModelConfig, Prompt, PromptConfig, main
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> Prompt:
+    return Prompt(
         name="zero-shot",
-        method="prompt",
         data=DataConfig(source="opinions"),
-        model=ModelConfig(checkpoint="smollm2-135m"),
+        model=LanguageModelConfig(checkpoint="smollm2-135m"),
         prompt=PromptConfig(shots=0, templates=("quoted", "tagged", "question")),
     )
 

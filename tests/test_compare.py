@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import check, chosen_by_name, repeated, run_all
+from llmclf.classical.config import BaselineConfig
+from llmclf.cli.recipe import chosen_by_name
+from llmclf.compare import check, repeated, run_all
 from llmclf.config import ConfigError
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.model.build import ModelConfig
+from llmclf.data.config import DataConfig
+from llmclf.methods.classical import Classical
+from llmclf.methods.fine_tune import FineTune
+from llmclf.methods.method import Experiment
+from llmclf.model.config import ModelConfig
 from llmclf.train.config import TrainConfig
 from tests.tiny import make_bert, make_poisoned_bert, write_corpus
 
 QUIET = Console(quiet=True)
 
 
-def classical(folder: Path, name: str = "majority", **data: object) -> Experiment:
+def classical(folder: Path, name: str = "majority", **data: object) -> Classical:
     settings = {"source": str(folder / "corpus.csv"), **data}
-    return Experiment(
+    return Classical(
         name=name,
-        method="classical",
         output_dir=folder / "runs" / name,
         data=DataConfig(**settings),  # type: ignore[arg-type]
         baseline=BaselineConfig(classifier="majority", search_folds=0),
@@ -38,7 +41,7 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def folders(experiments: list[Experiment]) -> list[str]:
+def folders(experiments: Sequence[Experiment]) -> list[str]:
     return [e.folder.name for e in experiments]
 
 
@@ -98,8 +101,11 @@ def test_a_failure_is_told_and_the_others_are_run(here: Path) -> None:
     poisoned = [line.replace(",", " poison,") if "great" in line else line for line in lines]
     (here / "corpus.csv").write_text("\n".join(poisoned))
     base = classical(here, "absent")
-    absent = dataclasses.replace(
-        base, method="fine_tune", model=ModelConfig(checkpoint=str(here / "nowhere"))
+    absent = FineTune(
+        name=base.name,
+        output_dir=base.output_dir,
+        data=base.data,
+        model=ModelConfig(checkpoint=str(here / "nowhere")),
     )
     broken = dataclasses.replace(
         absent,
@@ -128,9 +134,11 @@ def test_finished_runs_are_used_again_unless_the_rows_have_changed(here: Path) -
 
 
 def test_seeds_share_the_test_rows(here: Path) -> None:
-    bert = dataclasses.replace(
-        classical(here, "tiny"),
-        method="fine_tune",
+    like = classical(here, "tiny")
+    bert = FineTune(
+        name=like.name,
+        output_dir=like.output_dir,
+        data=like.data,
         model=ModelConfig(checkpoint=str(make_bert(here / "bert"))),
         train=TrainConfig(max_steps=1),
     )

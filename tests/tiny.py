@@ -20,7 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 
 SIGNALS = {"bad": ("awful", "dull"), "good": ("great", "lovely"), "meh": ("okay", "plain")}
 """Label -> words that occur in its rows alone."""

@@ -26,7 +26,7 @@ def audit_table(audit: Audit) -> Table:
     table.add_row("rows", *(f"{audit.rows[name]:,}" for name in _SPLITS), style="bold")
     _add_classes(table, audit)
     table.add_section()
-    table.add_row("repeats: exact / folded / near", *(_kinds(audit.within[n]) for n in _SPLITS))
+    table.add_row("repeats: exact / normalised / near", *(_kinds(audit.within[n]) for n in _SPLITS))
     for earlier, laters in (("train", _SPLITS[1:]), ("validation", _SPLITS[2:])):
         found = {n: audit.across[f"{earlier}/{n}"] for n in laters}
         counts = {n: {kind: of[kind]["rows"] for kind in _KINDS} for n, of in found.items()}
@@ -34,9 +34,9 @@ def audit_table(audit: Audit) -> Table:
     if any(audit.dropped.values()):
         cells = [f"{audit.dropped[n]:,}" if audit.dropped[n] else "" for n in _SPLITS]
         table.add_row("dropped: in a later split, too", *cells)
-    folded = "[dim]folded: the same but for case, spaces and punctuation; near: similar[/]"
+    words = "[dim]normalised: the same but for case, spaces and punctuation; near: similar[/]"
     notes = [f"[{style}]{mark}[/] {escape(text)}" for mark, style, text in _notes(audit)]
-    table.caption = "\n".join([folded, *notes])
+    table.caption = "\n".join([words, *notes])
     return table
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from llmclf.config import DataError, did_you_mean
-from llmclf.data.settings import DataConfig
+from llmclf.data.config import DataConfig
 from llmclf.data.source import Source
 from llmclf.data.table import Table, listed, shown
 

@@ -13,9 +13,9 @@ import polars as pl
 
 from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.columns import Rows, choose, gather
+from llmclf.data.config import DataConfig
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.labels import read_labels, sort_names, to_targets
-from llmclf.data.settings import DataConfig
 from llmclf.data.source import Source, SplitName, find
 from llmclf.data.table import listed
 
@@ -25,6 +25,14 @@ __all__ = ["DataConfig", "Split", "Splits", "load_splits"]
 UNUSED = "unused"
 """In no split, since there are labelled rows enough."""
 _LIMIT, _TEST, _VALIDATION, _BUDGET = 0, 1, 2, 3
+
+
+def joined(texts: list[str], pairs: list[str] | None, separator: str) -> list[str]:
+    """One string for each row: its text and, where rows have a second text, that behind a
+    separator."""
+    if pairs is None:
+        return texts
+    return [text + separator + pair for text, pair in zip(texts, pairs, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,10 @@ class Split:
     def text_and_pair(self, index: int) -> tuple[str, str | None]:
         """The text of one row and its second text, None where rows have one text."""
         return self.texts[index], None if self.pairs is None else self.pairs[index]
+
+    def joined(self, separator: str) -> list[str]:
+        """One string for each row, see :func:`joined`."""
+        return joined(self.texts, self.pairs, separator)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The rows at ``indices``, in that order."""

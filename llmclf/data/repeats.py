@@ -13,26 +13,24 @@ from llmclf.data.near import near_pairs
 
 NAMES = ("train", "validation", "test")
 TEST = NAMES.index("test")
+BETWEEN = "\x1f"
+"""Stands between text and pair, and is in no normalised text."""
 EXAMPLES = 5
 """Examples kept of each finding."""
 
 
 def comparable_rows(splits: Splits) -> pl.DataFrame:
-    """All rows: split (0, 1, 2), id, text, folded, label code; exact, normalised: their hashes."""
+    """All rows: split (0, 1, 2), id, text, normalised text and label code; ``exact`` and
+    ``normalised`` are the hashes of the two texts."""
     frames = []
     for number, (_, split) in enumerate(splits.named()):
-        texts = [split.texts] if split.pairs is None else [split.texts, split.pairs]
-        columns = [pl.Series(values, dtype=pl.String) for values in texts]
-        # \x1f stands between text and pair, and is not in a folded text.
-        text = pl.select(pl.concat_str(columns, separator="\x1f")).to_series()
-        folded = pl.select(pl.concat_str([fold(c) for c in columns], separator="\x1f")).to_series()
         frames.append(
             pl.DataFrame(
                 {
                     "split": pl.Series([number], dtype=pl.UInt8).new_from_index(0, len(split)),
                     "id": split.ids,
-                    "text": text,
-                    "folded": folded,
+                    "text": pl.Series(split.joined(BETWEEN), dtype=pl.String),
+                    "normalised_text": normalised(split),
                     "label": _label_codes(split),
                 },
                 schema_overrides={"id": pl.String, "label": pl.String},
@@ -41,25 +39,32 @@ def comparable_rows(splits: Splits) -> pl.DataFrame:
     rows = pl.concat(frames)
     # 64 bits: among ten million different texts, the chance that any two agree is 3 in a million.
     return rows.with_columns(
-        pl.col("text").hash().alias("exact"), pl.col("folded").hash().alias("normalised")
+        pl.col("text").hash().alias("exact"), pl.col("normalised_text").hash().alias("normalised")
     )
 
 
-def fold(texts: pl.Series) -> pl.Series:
+def normalised(split: Split) -> pl.Series:
+    """What makes two rows repeats of each other: the normalised text, and that of the pair."""
+    columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
+    parts = [normalise(pl.Series(values, dtype=pl.String)) for values in columns]
+    return pl.select(pl.concat_str(parts, separator=BETWEEN)).to_series()
+
+
+def normalise(texts: pl.Series) -> pl.Series:
     """Texts in Unicode NFKC without case, punctuation, invisible characters and extra spaces.
 
     Marks that stand together on their own are a word and stay: ``:)`` and ``:(`` differ.
     """
     word, space = r"([\p{L}\p{M}\p{N}])", r"[\s\p{Z}\p{C}]+"
     # Upper before lower case makes ß and ss one, as str.casefold does.
-    folded = texts.str.normalize("NFKC").str.to_uppercase().str.to_lowercase()
+    plain = texts.str.normalize("NFKC").str.to_uppercase().str.to_lowercase()
     # Two spaces, since a match of one mark takes the space on either side.
-    folded = folded.str.replace_all(r"\p{Cf}+", "").str.replace_all(space, "  ")
-    folded = folded.str.replace_all(word + r"\p{P}+", "$1 ")
-    folded = folded.str.replace_all(r"\p{P}+" + word, " $1")
-    folded = folded.str.replace_all(r"(^| )\p{P}( |$)", " ")
-    folded = folded.str.replace_all(" +", " ").str.strip_chars()
-    return folded.zip_with(folded != "", texts.str.strip_chars())
+    plain = plain.str.replace_all(r"\p{Cf}+", "").str.replace_all(space, "  ")
+    plain = plain.str.replace_all(word + r"\p{P}+", "$1 ")
+    plain = plain.str.replace_all(r"\p{P}+" + word, " $1")
+    plain = plain.str.replace_all(r"(^| )\p{P}( |$)", " ")
+    plain = plain.str.replace_all(" +", " ").str.strip_chars()
+    return plain.zip_with(plain != "", texts.str.strip_chars())
 
 
 def _label_codes(split: Split) -> pl.Series:
@@ -120,7 +125,7 @@ def add_near(
         "split", maintain_order=True
     )
     split = rows["split"].to_numpy()
-    pairs, similarity = near_pairs(rows["folded"], split)
+    pairs, similarity = near_pairs(rows["normalised_text"], split)
     same = rows["normalised"].to_numpy()
     other = same[pairs[:, 0]] != same[pairs[:, 1]]
     pairs, similarity = pairs[other], similarity[other]

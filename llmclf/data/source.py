@@ -10,9 +10,9 @@ from typing import Any, Literal, NoReturn
 import polars as pl
 
 from llmclf.config import ConfigError, DataError, did_you_mean
+from llmclf.data.config import DataConfig
 from llmclf.data.files import FORMATS, is_table, read_table, suffix
 from llmclf.data.opinions import FILES, read_opinions
-from llmclf.data.settings import DataConfig
 from llmclf.data.table import Table, from_frame, listed
 from llmclf.embedded import opinions_archive
 

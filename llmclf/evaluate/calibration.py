@@ -6,13 +6,16 @@ All is fitted on validation rows and applied to others. N: rows, C: labels.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
+from llmclf.config import dump_json, write_text
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import ECE_BINS, brier, decisions
 from llmclf.evaluate.scores import expected_calibration_error as ece
@@ -77,18 +80,42 @@ class Calibration:
         )
 
 
+FILE = "calibration.json"
+"""In the model folder of what has no output layer to fold the temperature into."""
+
+
+def write(calibration: Calibration, labels: tuple[str, ...], folder: Path) -> None:
+    """Write the calibration of the model in this folder."""
+    write_text(folder / FILE, dump_json(calibration.to_json(labels)))
+
+
+def read(folder: Path, labels: tuple[str, ...]) -> Calibration:
+    """The calibration of the model in this folder; none where there is no file.
+
+    Raises OSError, ValueError or KeyError for a file that :func:`write` did not write.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return Calibration()
+    return Calibration.from_json(json.loads(path.read_text(encoding="utf-8")), labels)
+
+
 def tempered(predictions: Predictions, temperature: float) -> np.ndarray:
-    """Probabilities of the logits divided by ``temperature``, float64 (N, C).
+    """Probabilities of the logits divided by ``temperature``, float64 (N, C)."""
+    return temper(predictions.probabilities, temperature, multilabel=predictions.multilabel)
+
+
+def temper(p_NC: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndarray:
+    """Probabilities as if their logits were divided by ``temperature``, float64 (N, C).
 
     Probabilities are logits enough: a softmax forgets no more than a constant of each row.
     """
-    p = predictions.probabilities
     if temperature == 1:
-        return p
-    if predictions.multilabel:
-        return expit(_finite_logit(p) / temperature)
+        return p_NC
+    if multilabel:
+        return expit(_finite_logit(p_NC) / temperature)
     with np.errstate(divide="ignore"):
-        return softmax(np.log(p) / temperature, axis=1)
+        return softmax(np.log(p_NC) / temperature, axis=1)
 
 
 def fit(validation: Predictions | None) -> Calibration:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any
-
-import psutil
-
-from llmclf.evaluate.sampler import Sampler
-
-SAMPLING_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +53,3 @@ class Cost:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
-
-
-class PeakMemory:
-    """Highest resident memory of this process while the context is open, sampled 20 times a second.
-
-    The kernel's own high-water mark covers the whole life of the process, so in a comparison it
-    would charge each method with the largest one before it.
-    """
-
-    def __enter__(self) -> PeakMemory:
-        self._process = psutil.Process()
-        self.peak_bytes = self._process.memory_info().rss
-        self._sampler = Sampler(SAMPLING_SECONDS, self._sample)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._sampler.stop()
-
-    def _sample(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)

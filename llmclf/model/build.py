@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,67 +27,11 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf import embedded
 from llmclf.config import ConfigError
+from llmclf.model.config import ModelConfig
 from llmclf.model.family import Family, context_length, family_of, within
-from llmclf.model.quantize import Quantize, check_quantized, keep_layout, quantization_config
-from llmclf.model.quantize import problems as quantize_problems
+from llmclf.model.quantize import check_quantized, keep_layout, quantization_config
 
 log = logging.getLogger(__name__)
-
-Tune = Literal["full", "head", "last_n", "lora"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Which pre-trained model, and which part of it learns."""
-
-    checkpoint: str = "minilm-l6"
-    """A hub id, a local folder, or an embedded alias: minilm-l6, smollm2-135m."""
-    tune: Tune = "full"
-    """What learns: every weight, the head alone, the last blocks and the head, or LoRA adapters and
-    the head."""
-    last_n: int = 2
-    """How many of the last transformer blocks learn with tune=last_n."""
-    lora_rank: int = 8
-    """Rank of the LoRA update (Hu et al. 2021)."""
-    lora_alpha: float = 16.0
-    """LoRA scale: updates are multiplied by alpha/rank, or alpha/sqrt(rank) for rslora."""
-    lora_dropout: float = 0.05
-    """Dropout on the input of the LoRA branch."""
-    lora_variant: Literal["lora", "rslora", "dora"] = "lora"
-    """Plain LoRA, rank-stabilised (Kalajdzievski 2023) or weight-decomposed (Liu et al. 2024)."""
-    quantize: Quantize = "none"
-    """Hold the frozen weights of the backbone in 8 bits (LLM.int8) or 4 (nf4), for tune=head and
-    lora."""
-    dropout: float | None = None
-    """Set every dropout probability of the network to this; None keeps the checkpoint's own."""
-    save: Literal["merged", "adapter"] = "merged"
-    """How the result is saved: as plain float weights, LoRA merged into them and quantised ones
-    de-quantised; or as the base weights (quantised, if they were) with the adapter beside them."""
-
-    def __post_init__(self) -> None:
-        if not self.checkpoint:
-            raise ConfigError("model.checkpoint is empty. Give a hub id, a folder or an alias.")
-        if self.last_n < 1:
-            raise ConfigError(f"model.last_n={self.last_n}: must be 1 or more.")
-        if self.lora_rank < 1:
-            raise ConfigError(f"model.lora_rank={self.lora_rank}: must be 1 or more.")
-        for name in ("dropout", "lora_dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"model.{name}={value}: must be at least 0 and below 1.")
-
-    def problems(self) -> list[str]:
-        """Combinations that cannot work."""
-        found = quantize_problems(self.quantize, self.tune)
-        if self.save == "adapter" and self.tune != "lora":
-            found.append(f"model.save='adapter' needs model.tune='lora' (got {self.tune!r}).")
-        return found
-
-    @property
-    def method(self) -> str:
-        """``method`` of results.json."""
-        qlora = {"int8": "qlora8", "nf4": "qlora4"}
-        return qlora.get(self.quantize, "lora") if self.tune == "lora" else self.tune
 
 
 def locate(checkpoint: str) -> str:
@@ -190,7 +133,7 @@ def build_model(
     trained = [name for _, name in sorted((model_config.id2label or {}).items())]
     prepare_config(model_config, config, labels, multilabel, pad_token_id, max_length)
     if not weights:
-        with undivided(), torch.device("meta"):
+        with without_zero3_init(), torch.device("meta"):
             return AutoModelForSequenceClassification.from_config(model_config)
     if getattr(model_config, "quantization_config", None) is not None:
         raise ConfigError(
@@ -210,7 +153,7 @@ def build_model(
     keep_layout(model)
     name, layer = output_layer(model, family)
     if f"{name}.weight" not in report["missing_keys"]:
-        with whole(layer.parameters()):
+        with gathered(layer.parameters()):
             _align_head(model, layer, trained, labels)
     return model
 
@@ -236,7 +179,7 @@ def _check_loaded(
 
 
 @contextlib.contextmanager
-def undivided() -> Iterator[None]:
+def without_zero3_init() -> Iterator[None]:
     """Load whole models in this block, also where the launch asks for ZeRO-3: transformers then
     divides each one over the ranks as it is made."""
     kept = hf_deepspeed._hf_deepspeed_config_weak_ref
@@ -248,7 +191,7 @@ def undivided() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def gathered(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Make parameters that ZeRO-3 has divided whole on every rank; changes are those of rank 0."""
     divided = [p for p in parameters if hasattr(p, "ds_id")]
     if not divided:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Literal
 
 import torch
@@ -19,29 +18,11 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from llmclf.config import ConfigError
-from llmclf.model.build import (
-    ModelConfig,
-    check_vocabulary,
-    from_pretrained,
-    load_config,
-    undivided,
-)
-from llmclf.model.quantize import Quantize, check_quantized, frozen_quantization_config, keep_layout
-from llmclf.model.quantize import problems as quantize_problems
+from llmclf.model.build import check_vocabulary, from_pretrained, load_config, without_zero3_init
+from llmclf.model.config import Quantize
+from llmclf.model.quantize import check_quantized, frozen_quantization_config, keep_layout
 
 ADVICE = "Give a decoder such as smollm2-135m, a Llama or a GPT"
-
-
-def frozen_problems(config: ModelConfig) -> list[str]:
-    """Why a model that is only prompted cannot have these settings."""
-    default = ModelConfig(checkpoint=config.checkpoint, quantize=config.quantize)
-    found = [
-        f"model.{f.name}={getattr(config, f.name)!r}: a prompted model does not learn. Leave it "
-        "out."
-        for f in fields(config)
-        if getattr(config, f.name) != getattr(default, f.name)
-    ]
-    return found + quantize_problems(config.quantize, "head")
 
 
 def load_causal_config(checkpoint: str) -> PretrainedConfig:
@@ -98,7 +79,7 @@ def load_causal(
     """
     config = load_causal_config(checkpoint)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    with undivided():
+    with without_zero3_init():
         model, report = from_pretrained(
             AutoModelForCausalLM,
             checkpoint,

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 from transformers import PretrainedConfig
 
-from llmclf.model.build import Tune
+from llmclf.model.config import Tune
 from llmclf.model.family import Family, block_of
 from llmclf.model.tune import count_blocks
 

@@ -7,8 +7,7 @@ floats with double quantisation (QLoRA, Dettmers et al. 2023).
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,29 +16,8 @@ from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError
+from llmclf.model.config import Quantize
 from llmclf.model.family import Family
-
-Quantize = Literal["none", "int8", "nf4"]
-QUANTIZED_METHODS = ("head", "lora")
-"""Values of ``model.tune`` that leave every quantised weight as it is."""
-
-
-def problems(quantize: Quantize, tune: str) -> list[str]:
-    """Why this method cannot train on quantised weights."""
-    if quantize == "none":
-        return []
-    found = []
-    if tune not in QUANTIZED_METHODS:
-        found.append(
-            f"model.quantize={quantize!r} needs model.tune='lora' or 'head' (got {tune!r}): "
-            f"quantised weights cannot be updated. Set --model.tune lora or --model.quantize none."
-        )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        found.append(
-            f"model.quantize={quantize!r} needs bitsandbytes, which is not installed. "
-            "Install it: pip install 'llmclf[quantize]'."
-        )
-    return found
 
 
 def quantization_config(

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError, dump_json, write_text
-from llmclf.model.build import ModelConfig, Tune, output_layer
+from llmclf.model.build import output_layer
+from llmclf.model.config import ModelConfig, Tune
 from llmclf.model.family import Family, block_of, family_of, within
 
 

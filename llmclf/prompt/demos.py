@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split, Splits
-from llmclf.data.repeats import fold
+from llmclf.data.repeats import normalised
 from llmclf.prompt.config import PromptConfig
 
 Embed = Callable[[list[str]], np.ndarray]
@@ -90,7 +89,7 @@ def choose_shared(
     rng = stream("draw", seed, draw.seed)
     order_rng = stream("order", seed, draw.seed, draw.order)
     targets = splits.train.targets
-    texts = folded(splits.train)
+    texts = normalised(splits.train).to_list()
     shuffled = [row for row in rng.permutation(len(texts)).tolist() if texts[row] not in excluded]
     shuffled = _first_of_each(shuffled, texts)
     if config.demonstrations == "balanced":
@@ -141,9 +140,9 @@ class Nearest:
 
     def __init__(self, config: PromptConfig, splits: Splits, embed: Embed | None = None) -> None:
         train = splits.train
-        self.config, self.targets, self.texts = config, train.targets, folded(train)
+        self.config, self.targets, self.texts = config, train.targets, normalised(train).to_list()
         self.distinct = np.array(_first_of_each(list(range(len(train))), self.texts), np.int64)
-        shown = documents(train.take(self.distinct))
+        shown = train.take(self.distinct).joined("\n")
         self.vectors: Callable[[list[str]], Any] = embed or _tfidf(shown)
         self.shown_MD = self.vectors(shown)
         self._found: dict[Split, np.ndarray] = {}
@@ -159,8 +158,8 @@ class Nearest:
         return _ordered(self._found[queries], self.config, self.targets, draw, seed)
 
     def _nearest_first(self, queries: Split) -> np.ndarray:
-        shots, query_texts = self.config.shots, folded(queries)
-        asked_ND = self.vectors(documents(queries))
+        shots, query_texts = self.config.shots, normalised(queries).to_list()
+        asked_ND = self.vectors(queries.joined("\n"))
         found_NK = np.zeros((len(queries), shots), np.int64)
         for start in range(0, len(queries), CHUNK):
             similar = asked_ND[start : start + CHUNK] @ self.shown_MD.T
@@ -203,18 +202,3 @@ def _ordered(
         return np.take_along_axis(found_NK, rank, axis=1)
     rng = stream("order", seed, draw.seed, draw.order)
     return rng.permuted(found_NK, axis=1)
-
-
-def documents(split: Split) -> list[str]:
-    """Texts, each with its second text behind it."""
-    if split.pairs is None:
-        return split.texts
-    return [f"{text}\n{pair}" for text, pair in zip(split.texts, split.pairs, strict=True)]
-
-
-def folded(split: Split) -> list[str]:
-    """What makes two rows repeats of each other: the text without case, punctuation and extra
-    spaces, as in the audit."""
-    columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
-    parts = [fold(pl.Series(column, dtype=pl.String)).to_list() for column in columns]
-    return ["\x1f".join(row) for row in zip(*parts, strict=True)]

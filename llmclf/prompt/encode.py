@@ -10,10 +10,10 @@ import numpy as np
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
-from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.template import Frame, Wording
-from llmclf.prompt.tokens import PromptTokenizer, Question, collision
+from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt, collision
+from llmclf.prompt.variants import PromptSpec, Variant
 
 LEAST_TEXT = 8
 """Tokens of a text that are kept at least."""
@@ -33,7 +33,7 @@ class Shortened:
 class EncodedVariant:
     """All questions of a variant, in the order of its asks, the bare lead last."""
 
-    questions: list[Question]
+    questions: list[TokenizedPrompt]
     parts: dict[str, slice]
     """Where each part of the asks lies."""
     end: bool
@@ -64,7 +64,7 @@ class PromptEncoder:
         }
         words = variant.wording.answers.words
         end = self._counts_end(frames[asks[0].shown], words)
-        found: list[Question | None] = [None] * len(asks)
+        found: list[TokenizedPrompt | None] = [None] * len(asks)
         for shown, rows in groups.items():
             some = [asks[i] for i in rows]
             questions = self._fitting(variant.wording, frames[shown], some, end, shortened)
@@ -135,13 +135,18 @@ class PromptEncoder:
         return self.tokenizer.frame(wording, list(zip(blocks, targets, strict=True)))
 
     def _fitting(
-        self, wording: Wording, frame: Frame, asks: list[Ask], end: bool, shortened: Shortened
-    ) -> list[Question]:
+        self,
+        wording: Wording,
+        frame: Frame,
+        asks: list[PromptSpec],
+        end: bool,
+        shortened: Shortened,
+    ) -> list[TokenizedPrompt]:
         """Questions behind one frame; texts that are too long lose their end."""
         texts = [(ask.text, ask.pair) for ask in asks]
         words = wording.answers.words
 
-        def worded(rows: list[int]) -> list[Question]:
+        def worded(rows: list[int]) -> list[TokenizedPrompt]:
             blocks = [self._block(wording, *texts[i]) for i in rows]
             return self.tokenizer.questions(frame, blocks, words, end=end)
 
@@ -172,7 +177,7 @@ class PromptEncoder:
             )
         return room
 
-    def _excess(self, question: Question) -> int:
+    def _excess(self, question: TokenizedPrompt) -> int:
         longest = max(map(len, question.answers))
         return len(question.prompt) + longest - self.tokenizer.max_length
 

@@ -10,28 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from rich.console import Console
 
 from llmclf.config import ConfigError, dump_json, write_text
 from llmclf.data.corpus import Splits
 from llmclf.embedded import cache_dir
-from llmclf.evaluate import calibration
-from llmclf.evaluate.calibration import Calibration
-from llmclf.evaluate.cost import Cost, PeakMemory
-from llmclf.evaluate.energy import EnergyMeter, meter_of, total
+from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.latency import percentiles
-from llmclf.evaluate.predictions import Predictions
-from llmclf.model.build import ModelConfig
+from llmclf.evaluate.measure import measured
+from llmclf.evaluate.outcome import Outcome
+from llmclf.model.config import LanguageModelConfig
 from llmclf.prompt import local, remote
-from llmclf.prompt.ask import Variant, variants
 from llmclf.prompt.config import ApiConfig, PromptConfig
 from llmclf.prompt.demos import Embed, check_shots
 from llmclf.prompt.embed import Encoder
 from llmclf.prompt.outcome import VariantScores, outcome, tables
 from llmclf.prompt.template import verbalise
+from llmclf.prompt.variants import Variant, variants
 
 
 class Model(Protocol):
@@ -86,53 +82,40 @@ class FewShot:
         """Texts that did not fit, for audit.json."""
         return {"prompts": self.model.shortened()}
 
-    def warn(self, console: Console) -> None:
-        """Say what the model will not see, or cannot do."""
-        for line in self.model.warnings():
-            console.print(line, style="yellow", markup=False, highlight=False)
+    def warnings(self) -> list[str]:
+        """What the model will not see, or cannot do."""
+        return self.model.warnings()
 
-    def run(
-        self, folder: Path, console: Console
-    ) -> tuple[Predictions | None, Predictions, Cost, Calibration, dict[str, Any]]:
-        """Score all prompts: validation, test, cost, calibration, and the ``prompt`` object of
-        results.json, whose scores are those before the temperature.
-        What was scored before a kill is not scored again."""
+    def run(self, folder: Path, console: Console) -> Outcome:
+        """Score all prompts. ``facts`` holds the ``prompt`` object of results.json, whose scores
+        are those before the temperature. What was scored before a kill is not scored again."""
         if self.is_main:
             write_text(folder / "prompt" / "prompts.json", dump_json(self.shown()))
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         resumed = any((folder / "prompt").glob("scored-*"))
-        with PeakMemory() as memory, meter_of(self.accelerator) as energy:
+        with measured(self.accelerator) as scoring:
             scored = self.model.score(folder / "prompt", console)
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else memory.peak_bytes
         splits, first, kind = self.splits, scored[0], scored[0].kind(self.config.calibration)
         test = first.predictions("test", kind, splits.test, splits.labels)
         validation = None
         if len(splits.validation):
             validation = first.predictions("validation", kind, splits.validation, splits.labels)
-        fitted = calibration.fit(validation)
-        if self.is_main:
-            stored = dump_json(fitted.to_json(splits.labels))
-            write_text(folder / "model" / "calibration.json", stored)
-        found = outcome(scored, kind, splits.test, splits.labels)
-        for table in tables(found):
+        facts = outcome(scored, kind, splits.test, splits.labels)
+        for table in tables(facts):
             console.print(table)
-        found |= self.model.facts() | {
+        facts |= self.model.facts() | {
             "shortened": self.model.shortened(),
             "seconds": self.model.seconds["all"],
         }
-        if validation is not None:
-            validation = fitted.apply(validation)
-        spent = dataclasses.replace(
-            self.cost(max(gather_object([peak]))),
-            predict_energy_joules=None if resumed else self.test_joules(energy),
-            energy_meters=sorted(set(gather_object(energy.meters))) or None,
+        cost = dataclasses.replace(
+            self.cost(scoring.peak_memory_bytes),
+            predict_energy_joules=None if resumed else self.test_joules(scoring.joules),
+            energy_meters=scoring.energy_meters,
         )
-        return validation, fitted.apply(test), spent, fitted, found
+        return Outcome(validation=validation, test=test, cost=cost, facts={"prompt": facts})
 
-    def test_joules(self, meter: EnergyMeter) -> float | None:
+    def test_joules(self, joules: float | None) -> float | None:
         """The test rows' share of what a model on this machine took; a server's is not known."""
-        joules, seconds = total(gather_object([meter.reading])), self.model.seconds
+        seconds = self.model.seconds
         if joules is None or self.model.parameters is None or not seconds["all"]:
             return None
         return joules * seconds["test"] / seconds["all"]
@@ -176,7 +159,7 @@ def prepare(
     *,
     config: PromptConfig,
     api: ApiConfig,
-    model_config: ModelConfig,
+    model_config: LanguageModelConfig,
     max_length: int | None,
     seed: int,
     precision: Literal["fp32", "bf16"],

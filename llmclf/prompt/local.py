@@ -15,14 +15,13 @@ from rich.console import Console
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.evaluate.latency import one_by_one
-from llmclf.model.build import ModelConfig
 from llmclf.model.causal import (
     context_tokens,
     load_causal,
     load_causal_config,
     load_causal_tokenizer,
 )
-from llmclf.prompt.ask import Variant
+from llmclf.model.config import LanguageModelConfig
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.encode import EncodedVariant, PromptEncoder
 from llmclf.prompt.outcome import VariantScores
@@ -30,14 +29,15 @@ from llmclf.prompt.pack import Batch, shared_tokens
 from llmclf.prompt.progress import ScoringProgress
 from llmclf.prompt.score import Scorer
 from llmclf.prompt.store import ScoredBatch, ScoreStore, digest
-from llmclf.prompt.tokens import PromptTokenizer, Question
+from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt
+from llmclf.prompt.variants import Variant
 
 
 @dataclass(frozen=True)
 class Work:
     """One batch to be scored."""
 
-    questions: list[Question]
+    questions: list[TokenizedPrompt]
     """The distinct questions of its variant."""
     batch: Batch
     shared: int
@@ -54,7 +54,7 @@ class Work:
 class LocalModel:
     """A model and all questions for it."""
 
-    model_config: ModelConfig
+    model_config: LanguageModelConfig
     precision: Literal["fp32", "bf16"]
     accelerator: Accelerator
     max_length: int
@@ -237,7 +237,7 @@ def prepare(
     train: Split,
     *,
     config: PromptConfig,
-    model_config: ModelConfig,
+    model_config: LanguageModelConfig,
     max_length: int | None,
     precision: Literal["fp32", "bf16"],
     accelerator: Accelerator,

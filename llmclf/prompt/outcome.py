@@ -17,10 +17,10 @@ from rich.table import Table
 from llmclf.data.corpus import Split
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
-from llmclf.prompt.ask import Variant
 from llmclf.prompt.calibrate import KINDS, Likelihoods, mass, probabilities
 from llmclf.prompt.config import Calibration
 from llmclf.prompt.injection import steered
+from llmclf.prompt.variants import Variant
 
 SHOWN = ("macro_f1", "accuracy", "nll", "ece")
 NAMES: dict[str, str] = {

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmclf.prompt.tokens import Question, common_prefix
+from llmclf.prompt.tokens import TokenizedPrompt, common_prefix
 
 Answers = tuple[tuple[int, ...], ...]
 PASS_TOKENS = 64
@@ -86,7 +86,7 @@ class Plan:
     shared: int
     """Tokens that all questions begin with."""
 
-    def tokens(self, questions: Sequence[Question]) -> int:
+    def tokens(self, questions: Sequence[TokenizedPrompt]) -> int:
         """Tokens that are computed with, padding left out."""
         total, before = self.shared, None
         for batch in self.batches:
@@ -100,7 +100,7 @@ class Plan:
         return total
 
 
-def plan(questions: Sequence[Question], *, token_budget: int, logit_budget: int) -> Plan:
+def plan(questions: Sequence[TokenizedPrompt], *, token_budget: int, logit_budget: int) -> Plan:
     """Group questions by what they begin with, and cut groups into batches.
 
     ``token_budget``: tokens of a batch at most, padding included. ``logit_budget``: nodes of a
@@ -183,7 +183,7 @@ def _groups(
 
 def _cut(
     group: list[int],
-    questions: Sequence[Question],
+    questions: Sequence[TokenizedPrompt],
     shared: int,
     token_budget: int,
     logit_budget: int,

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from llmclf.data.corpus import Split
 from llmclf.prompt.api.model import ApiModel, ApiPrompt, ApiScores
-from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import ApiConfig
 from llmclf.prompt.outcome import VariantScores
 from llmclf.prompt.progress import ScoringProgress
 from llmclf.prompt.template import Frame, Wording
+from llmclf.prompt.variants import PromptSpec, Variant
 
 _CONTROL = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>)|\[(?=/?(?:INST|SYS|AVAILABLE_TOOLS)\])")
 """What begins a control token of common chat formats. The server's tokenizer is not known here."""
@@ -132,7 +132,7 @@ class RemoteModel:
             return [_worded(variant.wording, frame.bare(), [], "")]
         return [self._prompt(variant.wording, ask) for ask in variant.parts[part]]
 
-    def _prompt(self, wording: Wording, ask: Ask) -> ApiPrompt:
+    def _prompt(self, wording: Wording, ask: PromptSpec) -> ApiPrompt:
         train = self.train
         shown = [
             (wording.block(*train.text_and_pair(row), _harmless), int(train.targets[row]))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from llmclf.prompt.attention import NAME, SharedPrefix
 from llmclf.prompt.pack import Batch, Plan, plan, trie
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
 LOGITS = 1 << 26
 """Numbers in the logits of a batch at most, unless one question needs more: 256 MB in fp32."""
@@ -58,7 +58,7 @@ class Scorer:
         self.keeps_logits = "logits_to_keep" in takes
         self.vocabulary = self.model.config.get_text_config().vocab_size
 
-    def plan(self, questions: Sequence[Question]) -> Plan:
+    def plan(self, questions: Sequence[TokenizedPrompt]) -> Plan:
         """How the questions will be computed; the same for any number of processes."""
         return plan(
             questions,
@@ -66,7 +66,7 @@ class Scorer:
             logit_budget=max(1, LOGITS // self.vocabulary),
         )
 
-    def score(self, questions: Sequence[Question]) -> np.ndarray:
+    def score(self, questions: Sequence[TokenizedPrompt]) -> np.ndarray:
         """Log-likelihood of each answer in nats, float64 (N, C)."""
         plan = self.plan(questions)
         found_NC = np.zeros((len(questions), len(questions[0].answers)))
@@ -75,7 +75,9 @@ class Scorer:
         return found_NC
 
     @torch.inference_mode()
-    def score_batch(self, questions: Sequence[Question], batch: Batch, common: int) -> np.ndarray:
+    def score_batch(
+        self, questions: Sequence[TokenizedPrompt], batch: Batch, common: int
+    ) -> np.ndarray:
         """Score one batch of a plan, float64 (B, C). ``common``: tokens that all questions of the
         plan begin with."""
         some = [questions[row] for row in batch.rows]
@@ -105,7 +107,7 @@ class Scorer:
         self.prefix.recording = False
         self._held = (tokens, common)
 
-    def _within_memory(self, questions: Sequence[Question], shared: int) -> np.ndarray:
+    def _within_memory(self, questions: Sequence[TokenizedPrompt], shared: int) -> np.ndarray:
         """Score half of the questions at a time where the device has no memory for all."""
         try:
             return self._packed(questions, shared)
@@ -118,7 +120,7 @@ class Scorer:
         parts = (questions[:half], questions[half:])
         return np.concatenate([self._within_memory(part, shared) for part in parts])
 
-    def _packed(self, questions: Sequence[Question], shared: int) -> np.ndarray:
+    def _packed(self, questions: Sequence[TokenizedPrompt], shared: int) -> np.ndarray:
         """Log-likelihoods of questions that all begin with the prefix."""
         tries = [trie(q.answers) for q in questions]
         lines = [q.prompt[shared:-1] for q in questions]
@@ -163,7 +165,7 @@ class Scorer:
         return logits[:, -keep:]
 
     @torch.inference_mode()
-    def plain(self, questions: Sequence[Question]) -> np.ndarray:
+    def plain(self, questions: Sequence[TokenizedPrompt]) -> np.ndarray:
         """Log-likelihoods from whole prompts, one for each answer, with nothing shared."""
         sequences = [q.prompt + answer[:-1] for q in questions for answer in q.answers]
         width = max(map(len, sequences))
@@ -194,13 +196,15 @@ class Scorer:
         return np.array(found).reshape(len(questions), -1)
 
     @torch.inference_mode()
-    def check(self, questions: Sequence[Question]) -> str | None:
+    def check(self, questions: Sequence[TokenizedPrompt]) -> str | None:
         """Score a few questions both ways; where they differ, or the architecture does not take
         part, go the plain way and return why."""
         some = sorted(questions, key=lambda q: len(q.prompt))[-CHECKED:]
         lengths = [len(answer) for answer in some[0].answers]
         few = sorted(range(len(lengths)), key=lambda c: lengths[c])[-CHECKED_ANSWERS:]
-        plain_NC = self.plain([Question(q.prompt, tuple(q.answers[c] for c in few)) for q in some])
+        plain_NC = self.plain(
+            [TokenizedPrompt(q.prompt, tuple(q.answers[c] for c in few)) for q in some]
+        )
         try:
             packed_NC = self.score(some)[:, few]
         except torch.OutOfMemoryError:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ScoredBatch:
     seconds: float
 
 
-def digest(questions: Sequence[Question], model: str) -> str:
+def digest(questions: Sequence[TokenizedPrompt], model: str) -> str:
     """Names a batch: the tokens of its prompts and answers, and the model that scores them."""
     text = json.dumps([model, [[q.prompt, q.answers] for q in questions]])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -24,7 +24,7 @@ PROBES = 4
 
 
 @dataclass(frozen=True)
-class Question:
+class TokenizedPrompt:
     """One prompt, and for each label the tokens of its answer."""
 
     prompt: tuple[int, ...]
@@ -110,7 +110,7 @@ class PromptTokenizer:
 
     def questions(
         self, frame: Frame, blocks: Sequence[str], words: Sequence[str], *, end: bool
-    ) -> list[Question]:
+    ) -> list[TokenizedPrompt]:
         """One question for each block. ``words``: the answers; ``end``: whether the token that
         follows an answer counts."""
         answers = [frame.before_answer + word for word in words]
@@ -124,7 +124,7 @@ class PromptTokenizer:
         key = (frame.tail, tuple(answers), ending)
         proven = self._proven.get(key, 0)
         if proven is not None:
-            fast = [Question(tuple(prompt), shared) for prompt in prompts]
+            fast = [TokenizedPrompt(tuple(prompt), shared) for prompt in prompts]
             probes = sorted(range(len(blocks)), key=lambda i: -len(blocks[i]))[: PROBES - proven]
             whole = self._whole(frame, [blocks[i] for i in probes], answers, ending)
             if whole == [fast[i] for i in probes]:
@@ -133,7 +133,7 @@ class PromptTokenizer:
             self._proven[key] = None
         return self._whole(frame, blocks, answers, ending)
 
-    def premise(self, frame: Frame, words: Sequence[str], *, end: bool) -> Question:
+    def premise(self, frame: Frame, words: Sequence[str], *, end: bool) -> TokenizedPrompt:
         """The answers behind their lead alone: no instruction, demonstration or text."""
         answers = [frame.before_answer + word for word in words]
         return self._whole(frame.bare(), [""], answers, frame.end if end else None)[0]
@@ -155,7 +155,7 @@ class PromptTokenizer:
 
     def _whole(
         self, frame: Frame, blocks: Sequence[str], answers: Sequence[str], end: str | None
-    ) -> list[Question]:
+    ) -> list[TokenizedPrompt]:
         """Tokens of each whole string; what all answers of a row have in common, up to the end of
         the prompt, is the prompt."""
         found = []
@@ -163,7 +163,7 @@ class PromptTokenizer:
             stem, joint = self._continued(frame.head + block + frame.tail, answers, end)
             shared = min(common_prefix(stem, ids) for ids in joint)
             prompt = tuple(self.start + stem[:shared])
-            found.append(Question(prompt, tuple(tuple(ids[shared:]) for ids in joint)))
+            found.append(TokenizedPrompt(prompt, tuple(tuple(ids[shared:]) for ids in joint)))
         return found
 
     def _continued(

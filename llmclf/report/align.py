@@ -12,7 +12,7 @@ import numpy as np
 from llmclf.config import DataError, plain
 from llmclf.evaluate.align import aligned
 from llmclf.evaluate.predictions import Predictions
-from llmclf.report.read import Finished
+from llmclf.run_folder.read import Finished
 
 
 def require_equal(what: str, runs: Sequence[Finished], of: Callable[[Finished], str]) -> None:

@@ -13,8 +13,8 @@ from llmclf.report.break_even import break_even
 from llmclf.report.config import ReportConfig
 from llmclf.report.group import REFERENCES, Groups, Method, group, labelled_rows
 from llmclf.report.method import method_report
-from llmclf.report.read import Finished
 from llmclf.report.verdict import verdict
+from llmclf.run_folder.read import Finished
 
 
 def analyse(

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from llmclf.report.analysis import MethodCost
 from llmclf.report.config import ReportConfig
-from llmclf.report.read import Finished
+from llmclf.run_folder.read import Finished
 
 _JOULES_PER_WATT_HOUR = 3600
 _SECONDS_PER_HOUR = 3600

@@ -10,7 +10,7 @@ from typing import Any
 from llmclf.config import DataError, plain
 from llmclf.evaluate.paired import Tested
 from llmclf.report.align import require_equal, same_labels, same_rows, test_set
-from llmclf.report.read import Finished
+from llmclf.run_folder.read import Finished
 
 REPEATS = {"seed", "output_dir", "data.fold", "data.seed", "data.labels_per_class"}
 """Settings in which the runs of one method may differ, trackers aside."""

@@ -16,7 +16,7 @@ from llmclf.report.command import command, settings
 from llmclf.report.config import ReportConfig
 from llmclf.report.costs import mean_cost
 from llmclf.report.group import Method
-from llmclf.report.read import Finished
+from llmclf.run_folder.read import Finished
 
 MOST = 20
 """Errors and suspect labels that are shown."""

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from llmclf.config import UserError, dump_json, write_text
-from llmclf.train.strategy import Native, Zero
+from llmclf.train.strategy import DeepSpeedStrategy, TorchStrategy
 
 MANIFEST = "manifest.json"
 
@@ -60,7 +60,7 @@ class Checkpoints:
         self.folder = folder
         self.accelerator = accelerator
 
-    def save(self, state: State, strategy: Native | Zero) -> None:
+    def save(self, state: State, strategy: TorchStrategy | DeepSpeedStrategy) -> None:
         """Write ``step-N``, then remove what it replaces. All ranks must call this."""
         fragments = strategy.fragments()
         weights = {name: (f.start, f.weight) for name, f in fragments.items()}
@@ -84,7 +84,7 @@ class Checkpoints:
                     shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
-    def save_best(self, state: State, strategy: Native | Zero) -> None:
+    def save_best(self, state: State, strategy: TorchStrategy | DeepSpeedStrategy) -> None:
         """Write the weights of the best evaluation so far. All ranks must call this."""
         fragments = strategy.fragments()
         weights = {name: (f.start, f.weight) for name, f in fragments.items()}
@@ -94,7 +94,7 @@ class Checkpoints:
         """The folder of the best weights so far."""
         return self.folder / _best_name(state.best_step)
 
-    def load_best(self, state: State, strategy: Native | Zero) -> None:
+    def load_best(self, state: State, strategy: TorchStrategy | DeepSpeedStrategy) -> None:
         """Put the best weights into the model."""
         check(self.best(state))
         self._load_weights(self.best(state), strategy)
@@ -104,7 +104,7 @@ class Checkpoints:
         """What a run would go on from; None at its start."""
         return max(self.folder.glob("step-*"), default=None) if self.folder.is_dir() else None
 
-    def resume(self, strategy: Native | Zero) -> State:
+    def resume(self, strategy: TorchStrategy | DeepSpeedStrategy) -> State:
         """Restore the newest whole checkpoint; a new State when there is none.
 
         With the number of ranks that wrote it, to the same bits; with another, to the same weights
@@ -126,7 +126,7 @@ class Checkpoints:
             _restore_rng(rng[self.accelerator.process_index])
         return state
 
-    def _load_weights(self, folder: Path, strategy: Native | Zero) -> None:
+    def _load_weights(self, folder: Path, strategy: TorchStrategy | DeepSpeedStrategy) -> None:
         stored = StoredTensors(folder, "weights")
         for name, fragment in strategy.fragments().items():
             fragment.weight.copy_(stored.read(name, fragment.start, fragment.weight.numel()))
@@ -134,7 +134,7 @@ class Checkpoints:
     def _write(
         self,
         target: Path,
-        strategy: Native | Zero,
+        strategy: TorchStrategy | DeepSpeedStrategy,
         parts: Mapping[str, Parts],
         texts: Mapping[str, str],
     ) -> None:

@@ -21,14 +21,14 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Ini
 
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
-from llmclf.train import memory_retry
+from llmclf.supervise import out_of_memory
 from llmclf.train.config import TrainConfig
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
 
 @dataclass(frozen=True)
-class InForce:
+class EffectiveLaunch:
     """What the engine really does, for environment.json."""
 
     world_size: int
@@ -45,7 +45,7 @@ class InForce:
         return self.precision == "bf16" and self.strategy in ("single", "ddp")
 
     @property
-    def divides_weights(self) -> bool:
+    def shards_weights(self) -> bool:
         """Whether no device holds the whole model."""
         return self.strategy in ("zero3", "zero3_offload", "fsdp2")
 
@@ -223,7 +223,7 @@ def strategy_of(accelerator: Accelerator) -> str:
     return names.get(kind, "ddp" if str(kind.value).startswith("MULTI_") else str(kind.value))
 
 
-def check_undivided(accelerator: Accelerator) -> None:
+def check_unsharded(accelerator: Accelerator) -> None:
     """Raise ConfigError under a strategy that divides models: nothing is trained here."""
     found = strategy_of(accelerator)
     if found not in ("single", "ddp"):
@@ -294,12 +294,12 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp
     return "bf16" if native and torch.backends.mkldnn.is_available() else "fp32"
 
 
-def in_force(accelerator: Accelerator, config: TrainConfig) -> InForce:
+def effective_launch(accelerator: Accelerator, config: TrainConfig) -> EffectiveLaunch:
     """Derive micro-batch size and accumulation for this number of processes."""
     world_size = accelerator.num_processes
     per_rank = -(-config.global_batch_size // world_size)
-    micro_batch_size = memory_retry.limited(min(config.micro_batch_size or per_rank, per_rank))
-    return InForce(
+    micro_batch_size = out_of_memory.limited(min(config.micro_batch_size or per_rank, per_rank))
+    return EffectiveLaunch(
         world_size=world_size,
         strategy=strategy_of(accelerator),  # type: ignore[arg-type]
         precision=resolve_precision(config.precision),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import set_seed
 from peft import PeftModel
 from rich.console import Console
 from torch import nn
 from transformers import (
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,27 +24,23 @@ from llmclf.data.corpus import Splits
 from llmclf.data.encode import Collator, Encoded, encode
 from llmclf.evaluate import calibration, latency
 from llmclf.evaluate.calibration import Calibration
-from llmclf.evaluate.cost import Cost, PeakMemory
-from llmclf.evaluate.energy import meter_of, total
+from llmclf.evaluate.cost import Cost
+from llmclf.evaluate.measure import measured
+from llmclf.evaluate.outcome import Outcome
 from llmclf.evaluate.predictions import Predictions
-from llmclf.model.build import (
-    ModelConfig,
-    load_config,
-    load_tokenizer,
-    max_tokens,
-    undivided,
-)
+from llmclf.model.build import load_config, load_tokenizer, max_tokens
+from llmclf.model.config import ModelConfig
 from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
 from llmclf.model.flops import PEAK_FLOPS, training_flops
-from llmclf.model.quantize import keep_layout
 from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
-from llmclf.track import MetricsLog
-from llmclf.train.blueprint import Blueprint, check_strategy, divides_on_loading
+from llmclf.run_folder.metrics import MetricsLog
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import InForce, in_force, main_process_first, start_engine
+from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
+from llmclf.train.model_builder import ModelBuilder, check_strategy, shards_on_loading
 from llmclf.train.predict import predict_logits, to_predictions
+from llmclf.train.saved import load_saved
 
 ROUND_TRIP_ROWS = 8
 ROUND_TRIP_TOLERANCE = {  # of the logits' own size
@@ -57,37 +51,37 @@ ROUND_TRIP_TOLERANCE = {  # of the logits' own size
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTune:
+class PreparedFineTune:
     """All that a fine-tune needs, checked and ready; nothing has been written yet."""
 
-    blueprint: Blueprint
+    builder: ModelBuilder
     config: TrainConfig
     seed: int
     accelerator: Accelerator
-    in_force: InForce
+    launch: EffectiveLaunch
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     task: Task
     test: Encoded
     family: Family
-    outline: nn.Module
+    meta_model: nn.Module
     """The model without memory, whatever the strategy makes of the real one."""
     model: PreTrainedModel | PeftModel
 
     def plan(self) -> dict[str, Any]:
         """What would happen, for ``--dry-run`` and environment.json."""
-        total, trainable = count_parameters(self.outline)
+        total, trainable = count_parameters(self.meta_model)
         lengths = self.task.train.lengths
         epoch = plan_epoch(
             lengths,
             global_batch_size=self.config.global_batch_size,
-            micro_batch_size=self.in_force.micro_batch_size,
-            world_size=self.in_force.world_size,
+            micro_batch_size=self.launch.micro_batch_size,
+            world_size=self.launch.world_size,
             seed=self.seed,
             epoch=0,
         )
         return {
-            **self.in_force.to_json(),
+            **self.launch.to_json(),
             "total_parameters": total,
             "trainable_parameters": trainable,
             "max_length": self.max_length,
@@ -108,58 +102,60 @@ class FineTune:
             for name, e in encoded.items()
         }
 
-    def run(
-        self, folder: Path, console: Console
-    ) -> tuple[Predictions, Predictions, Cost, Calibration]:
+    def warnings(self) -> list[str]:
+        """How much of the texts the model will not see."""
+        return [
+            f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
+            f"{self.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens"
+            for name, cut in self.truncated().items()
+            if cut["rows"]
+        ]
+
+    def run(self, folder: Path, console: Console) -> Outcome:
         """Train, calibrate and save the model, and predict validation and test rows with the saved
         model, in fp32."""
-        main = self.accelerator.is_main_process
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
         checkpoints = Checkpoints(folder / "checkpoints", self.accelerator)
         resumed = checkpoints.newest() is not None
-        with PeakMemory() as memory:
-            with meter_of(self.accelerator) as train_energy:
-                state, engine = train(
-                    self.model,
-                    self.task,
-                    self.config,
-                    self.family,
-                    accelerator=self.accelerator,
-                    in_force=self.in_force,
-                    checkpoints=checkpoints,
-                    metrics=MetricsLog(folder / "metrics.jsonl", enabled=main),
-                    console=console,
-                    seed=self.seed,
-                )
-            cost = self.train_cost(state)
+        with measured(self.accelerator) as training:
+            state, engine = self.train(checkpoints, folder, console)
+        with measured(self.accelerator) as saving:
             best = checkpoints.best(state)
             fitted = calibration.fit(self.predict(engine, self.task.validation))
             model = self.save(engine, best, folder / "model", fitted)
             # The saved model's output layer has the temperature in it already.
             left = fitted if model is engine else replace(fitted, temperature=1.0)
             validation = left.apply(self.predict(model, self.task.validation))
-            started = time.perf_counter()
-            with meter_of(self.accelerator) as predict_energy:
-                test = left.apply(self.predict(model, self.test))
-            seconds = time.perf_counter() - started
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = memory.peak_bytes
-        cost |= latency.percentiles(self.latencies(model))
-        cost |= {
-            "predict_seconds": seconds,
-            "predict_examples_per_second": len(self.test) / seconds,
-            "peak_memory_bytes": max(gather_object([peak])),
-            "train_energy_joules": None
-            if resumed
-            else total(gather_object([train_energy.reading])),
-            "predict_energy_joules": total(gather_object([predict_energy.reading])),
-            "energy_meters": sorted(set(gather_object(predict_energy.meters))) or None,
-        }
-        return validation, test, Cost(**cost), fitted
+        with measured(self.accelerator) as predicting:
+            test = left.apply(self.predict(model, self.test))
+        cost = Cost(
+            **self.train_cost(state),
+            predict_seconds=predicting.seconds,
+            predict_examples_per_second=len(self.test) / predicting.seconds,
+            **latency.percentiles(self.latencies(model)),
+            peak_memory_bytes=max(m.peak_memory_bytes for m in (training, saving, predicting)),
+            train_energy_joules=None if resumed else training.joules,
+            predict_energy_joules=predicting.joules,
+            energy_meters=predicting.energy_meters,
+        )
+        return Outcome(validation=validation, test=test, cost=cost, calibration=fitted)
+
+    def train(
+        self, checkpoints: Checkpoints, folder: Path, console: Console
+    ) -> tuple[State, nn.Module]:
+        """The training loop, from the newest checkpoint if there is one."""
+        return train(
+            self.model,
+            self.task,
+            self.config,
+            self.family,
+            accelerator=self.accelerator,
+            launch=self.launch,
+            checkpoints=checkpoints,
+            metrics=MetricsLog(folder / "metrics.jsonl", enabled=self.accelerator.is_main_process),
+            console=console,
+            seed=self.seed,
+        )
 
     def save(self, engine: nn.Module, best: Path, folder: Path, fitted: Calibration) -> nn.Module:
         """Save the best weights, load them as a stranger would, and refuse to go on unless they
@@ -167,19 +163,19 @@ class FineTune:
 
         The saved model is put together in the host memory of the main process, so no device ever
         holds more than in training. Where no device holds the whole model, that process alone loads
-        it again, and predictions are made with the divided weights.
+        it again, and predictions are made with the sharded weights.
         """
-        main, divided = self.accelerator.is_main_process, self.in_force.divides_weights
+        main, sharded = self.accelerator.is_main_process, self.launch.shards_weights
         rows = np.arange(
-            min(ROUND_TRIP_ROWS, self.in_force.micro_batch_size, len(self.task.validation))
+            min(ROUND_TRIP_ROWS, self.launch.micro_batch_size, len(self.task.validation))
         )
         batch = self.task.collate(self.task.validation, rows)
         exact = self.precise(engine).eval()
         with torch.inference_mode():
             trained_BC = exact(**batch).logits.float()
         if main:
-            tokenizer, config = self.tokenizer, self.blueprint.config
-            model = self.blueprint.rebuild(best)
+            tokenizer, config = self.tokenizer, self.builder.config
+            model = self.builder.rebuild(best)
             stored = fitted.to_json(self.task.labels)
             save_model(
                 model,
@@ -191,17 +187,17 @@ class FineTune:
             )
             del model
         self.accelerator.wait_for_everyone()
-        device = torch.device("cpu") if divided else self.accelerator.device
-        if main or not divided:
+        device = torch.device("cpu") if sharded else self.accelerator.device
+        if main or not sharded:
             loaded = load_saved(folder, device)
             moved = {k: v.to(device) for k, v in batch.items()}
             self.check_saved(loaded, moved, trained_BC / fitted.temperature)
         self.accelerator.wait_for_everyone()
-        return engine if divided else loaded
+        return engine if sharded else loaded
 
     def precise(self, engine: nn.Module) -> nn.Module:
         """The trained model without autocast, where its weights are all in fp32."""
-        if self.in_force.autocast and self.blueprint.config.tune != "full":
+        if self.launch.autocast and self.builder.config.tune != "full":
             return engine
         return self.accelerator.unwrap_model(engine, keep_fp32_wrapper=False)
 
@@ -218,10 +214,10 @@ class FineTune:
 
     def tolerance(self) -> float:
         """By how much a saved model's logits may differ, as a share of their size."""
-        config, in_force = self.blueprint.config, self.in_force
+        config, launch = self.builder.config, self.launch
         if config.quantize == "int8":
             return ROUND_TRIP_TOLERANCE["int8"]
-        exact = in_force.precision == "fp32" or (in_force.autocast and config.tune == "full")
+        exact = launch.precision == "fp32" or (launch.autocast and config.tune == "full")
         return ROUND_TRIP_TOLERANCE["fp32" if exact else "bf16"]
 
     def predict(self, model: nn.Module, data: Encoded) -> Predictions:
@@ -231,14 +227,14 @@ class FineTune:
             data,
             self.task.collate,
             self.accelerator,
-            batch_size=self.in_force.micro_batch_size,
+            batch_size=self.launch.micro_batch_size,
         )
         return to_predictions(logits_NC, data, self.task.labels, multilabel=self.task.multilabel)
 
     def latencies(self, model: nn.Module) -> list[float]:
         """Seconds of test rows that come alone, on the main process; none where no device holds the
         whole model."""
-        if self.in_force.divides_weights or not self.accelerator.is_main_process:
+        if self.launch.shards_weights or not self.accelerator.is_main_process:
             return []
 
         def classify(row: int) -> object:
@@ -249,16 +245,16 @@ class FineTune:
 
     def train_cost(self, state: State) -> dict[str, Any]:
         """The figures of training."""
-        total, trainable = count_parameters(self.outline)
+        total, trainable = count_parameters(self.meta_model)
         lengths = self.task.train.lengths
-        devices, seconds = self.in_force.world_size, state.train_seconds
+        devices, seconds = self.launch.world_size, state.train_seconds
         one_pass = training_flops(
-            self.outline,
+            self.meta_model,
             self.model.config,
             self.family,
             lengths,
-            tune=self.blueprint.config.tune,
-            last_n=self.blueprint.config.last_n,
+            tune=self.builder.config.tune,
+            last_n=self.builder.config.last_n,
         )
         flops = one_pass * state.train_tokens / float(lengths.sum())
         device = self.accelerator.device
@@ -284,15 +280,15 @@ def prepare(
     max_length: int | None,
     seed: int,
     weights: bool = True,
-) -> FineTune:
+) -> PreparedFineTune:
     """Start the engine, encode the rows and build the model.
 
-    With ``weights=False`` the model has shapes but no memory: enough for :meth:`FineTune.plan`.
-    Raises ConfigError or DataError before anything is written.
+    With ``weights=False`` the model has shapes but no memory, which :meth:`PreparedFineTune.plan`
+    needs alone. Raises ConfigError or DataError before anything is written.
     """
     accelerator = start_engine(config)
-    in_force_ = in_force(accelerator, config)
-    check_strategy(model_config, in_force_)
+    launch = effective_launch(accelerator, config)
+    check_strategy(model_config, launch)
     check_rows(splits, accelerator.num_processes)
     with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
@@ -300,18 +296,18 @@ def prepare(
         family = family_of(hf_config)
         check_checkpointing(config, hf_config.model_type, family)
         length = max_tokens(hf_config, tokenizer, max_length)
-        blueprint = Blueprint(
+        builder = ModelBuilder(
             config=model_config,
             labels=splits.labels,
             multilabel=splits.multilabel,
             pad_token_id=tokenizer.pad_token_id,
             max_length=length,
         )
-        model = outline = blueprint.outline()
-        if weights and not divides_on_loading():
-            model = blueprint.load(seed, in_force_)
-    if weights and divides_on_loading():
-        model = blueprint.load(seed, in_force_)
+        model = meta_model = builder.meta_model()
+        if weights and not shards_on_loading():
+            model = builder.load(seed, launch)
+    if weights and shards_on_loading():
+        model = builder.load(seed, launch)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model, model_config.tune)
     multiple, shortest = padding_multiple_and_minimum(model.config, length)
@@ -321,18 +317,18 @@ def prepare(
         min_length=shortest,
         device=accelerator.device,
     )
-    return FineTune(
-        blueprint=blueprint,
+    return PreparedFineTune(
+        builder=builder,
         config=config,
         seed=seed,
         accelerator=accelerator,
-        in_force=in_force_,
+        launch=launch,
         tokenizer=tokenizer,
         max_length=length,
         task=encode_task(splits, collate, length),
         test=encode(splits.test, tokenizer, length),
         family=family,
-        outline=outline,
+        meta_model=meta_model,
         model=model,
     )
 
@@ -355,14 +351,6 @@ def encode_task(splits: Splits, collate: Collator, max_length: int) -> Task:
         multilabel=splits.multilabel,
         collate=collate,
     )
-
-
-def load_saved(folder: Path, device: torch.device) -> PreTrainedModel:
-    """As a stranger would."""
-    with undivided():
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    keep_layout(model)
-    return model.to(device).eval()
 
 
 def check_rows(splits: Splits, num_processes: int) -> None:

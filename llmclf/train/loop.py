@@ -23,11 +23,11 @@ from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.scores import score
 from llmclf.model.family import Family
 from llmclf.model.tune import set_training_mode
-from llmclf.track import MetricsLog
-from llmclf.train import interrupt
+from llmclf.run_folder.metrics import MetricsLog
+from llmclf.supervise import signals
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import InForce
+from llmclf.train.engine import EffectiveLaunch
 from llmclf.train.loss import Loss
 from llmclf.train.optimizer import build_optimizer, schedule
 from llmclf.train.predict import predict_logits, to_predictions
@@ -68,7 +68,7 @@ def train(
     family: Family,
     *,
     accelerator: Accelerator,
-    in_force: InForce,
+    launch: EffectiveLaunch,
     checkpoints: Checkpoints,
     metrics: MetricsLog,
     console: Console,
@@ -80,10 +80,10 @@ def train(
     checkpoint when there is one. Raises NonFiniteError before an update that would spoil the
     weights.
     """
-    run = _Run(model, task, config, family, accelerator, in_force, checkpoints, metrics, seed)
+    run = _Run(model, task, config, family, accelerator, launch, checkpoints, metrics, seed)
     total = num_steps(config, len(task.train))
     bar = TrainingProgress(console, num_steps=total, first_step=run.state.step)
-    with bar as progress, interrupt.between_steps():
+    with bar as progress, signals.between_steps():
         while run.state.step < total and not run.state.stopped_early:
             run.epoch(total, progress)
     checkpoints.load_best(run.state, run.strategy)
@@ -100,7 +100,7 @@ class _Run:
     config: TrainConfig
     family: Family
     accelerator: Accelerator
-    in_force: InForce
+    launch: EffectiveLaunch
     checkpoints: Checkpoints
     metrics: MetricsLog
     seed: int
@@ -126,8 +126,8 @@ class _Run:
         steps = plan_epoch(
             self.task.train.lengths,
             global_batch_size=self.config.global_batch_size,
-            micro_batch_size=self.in_force.micro_batch_size,
-            world_size=self.in_force.world_size,
+            micro_batch_size=self.launch.micro_batch_size,
+            world_size=self.launch.world_size,
             seed=self.seed,
             epoch=epoch,
         )
@@ -142,7 +142,7 @@ class _Run:
                 self.metrics.append({"step": self.state.step, "split": "train", **record})
             self.after_step(total, progress)
             if self.interrupted:
-                interrupt.stop(self.accelerator, self.state.step, total)
+                signals.stop(self.accelerator, self.state.step, total)
             if self.state.stopped_early:
                 return
 
@@ -182,7 +182,7 @@ class _Run:
                 self.strategy.backward(part)
             local[0] += part.detach()
             losses.append((rows, loss_B.detach()))
-        local[1] = interrupt.requested()
+        local[1] = signals.requested()
         loss, interrupted = self.accelerator.reduce(local, reduction="sum").tolist()
         self.interrupted = interrupted > 0
         if not math.isfinite(loss):
@@ -226,7 +226,7 @@ class _Run:
             self.task.validation,
             self.task.collate,
             self.accelerator,
-            batch_size=self.in_force.micro_batch_size,
+            batch_size=self.launch.micro_batch_size,
         )
         set_training_mode(self.bare)
         scores = score(

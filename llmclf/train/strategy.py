@@ -1,7 +1,8 @@
 """What sets the strategies of launch/ apart, behind the five things the loop does with a model:
 accumulate, backward, step, and read and write the parts of its parameters.
 
-Single process, DDP and FSDP2 step by PyTorch (:class:`Native`), ZeRO by DeepSpeed (:class:`Zero`).
+Single process, DDP and FSDP2 step by PyTorch (:class:`TorchStrategy`), ZeRO by DeepSpeed
+(:class:`DeepSpeedStrategy`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Fragment:
     """AdamW's ``exp_avg`` and ``exp_avg_sq``, fp32 (elements,), likewise."""
 
 
-class Native:
+class TorchStrategy:
     """Steps taken by PyTorch: whole parameters on every rank, or FSDP2's shards of them."""
 
     def __init__(
@@ -91,7 +92,7 @@ class Native:
             state["step"].fill_(step)
 
 
-class Zero:
+class DeepSpeedStrategy:
     """Steps taken by DeepSpeed's ZeRO, whose partitions this class alone knows.
 
     Its own checkpoints are pickled and bound to a stage and a number of ranks; these are neither.
@@ -118,21 +119,21 @@ class Zero:
         assert self.model.gradient_clipping() == max_grad_norm
 
     def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
-        """See :meth:`Native.accumulate`."""
+        """See :meth:`TorchStrategy.accumulate`."""
         self.model.set_gradient_accumulation_boundary(is_boundary=last)
         return contextlib.nullcontext()
 
     def backward(self, loss: torch.Tensor) -> None:
-        """See :meth:`Native.backward`. Not through accelerate, which would step as well."""
+        """See :meth:`TorchStrategy.backward`. Not through accelerate, which would step as well."""
         self.model.backward(loss * self.accelerator.num_processes, scale_wrt_gas=False)
 
     def step(self) -> float:
-        """See :meth:`Native.step`."""
+        """See :meth:`TorchStrategy.step`."""
         self.model.step()
         return math.inf if self.zero.overflow else float(self.model.get_global_grad_norm())
 
     def fragments(self) -> dict[str, Fragment]:
-        """See :meth:`Native.fragments`."""
+        """See :meth:`TorchStrategy.fragments`."""
         found = {}
         for name, parameter in self.bare.named_parameters():
             place = self._place(parameter) if parameter.requires_grad else None
@@ -161,7 +162,7 @@ class Zero:
         return lp.start, flat, hp.start, hp.numel
 
     def written(self, step: int) -> None:
-        """See :meth:`Native.written`; the copies that compute follow the fp32 ones."""
+        """See :meth:`TorchStrategy.written`; the copies that compute follow the fp32 ones."""
         for state in self.zero.optimizer.state.values():
             state["step"].fill_(step)
         if self.model.zero_optimization_stage() < 3:
@@ -181,9 +182,9 @@ def start_strategy(
     optimizer: torch.optim.Optimizer,
     *,
     max_grad_norm: float,
-) -> Native | Zero:
+) -> TorchStrategy | DeepSpeedStrategy:
     """Hand model and optimizer over to what this launch asks for."""
-    kind = Zero if strategy_of(accelerator).startswith("zero") else Native
+    kind = DeepSpeedStrategy if strategy_of(accelerator).startswith("zero") else TorchStrategy
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from llmclf.config import DataError
 from llmclf.data.audit import Audit, audit
-from llmclf.data.corpus import DataConfig, Split, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Split, Splits, load_splits
 
 LONG = "the patients who were given the new treatment for {} recovered sooner than all the others"
 

@@ -13,7 +13,8 @@ import pytest
 
 from llmclf.config import ConfigError, DataError, UserError
 from llmclf.data.audit import audit
-from llmclf.data.corpus import DataConfig, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import load_splits
 
 
 def csv(*rows: str, header: str = "text,label") -> bytes:

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from llmclf.data.corpus import DataConfig, Split, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Split, Splits, load_splits
 
 
 @pytest.fixture

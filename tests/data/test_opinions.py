@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from llmclf.data.corpus import DataConfig, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import load_splits
 from llmclf.data.opinions import read_opinions
 from llmclf.embedded import opinions_archive
 

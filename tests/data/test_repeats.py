@@ -1,11 +1,11 @@
-"""Which texts count as the same after folding."""
+"""Which texts count as the same after normalisation."""
 
 from __future__ import annotations
 
 import polars as pl
 import pytest
 
-from llmclf.data.repeats import fold
+from llmclf.data.repeats import normalise
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ from llmclf.data.repeats import fold
     ],
 )
 def test_what_counts_as_the_same_text(a: str, b: str, same: bool) -> None:
-    one, other = fold(pl.Series([a, b]))
+    one, other = normalise(pl.Series([a, b]))
     assert (one == other) is same

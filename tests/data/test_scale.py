@@ -29,7 +29,8 @@ with open(sys.argv[1], "w", newline="") as file:
 MEASURE = """
 import json, resource, sys, time
 from llmclf.data.audit import audit
-from llmclf.data.corpus import DataConfig, load_splits
+from llmclf.data.corpus import load_splits
+from llmclf.data.config import DataConfig
 start = time.perf_counter()
 group = sys.argv[2] or None
 splits = load_splits(DataConfig(source=sys.argv[1], group=group), seed=0)

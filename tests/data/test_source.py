@@ -9,7 +9,8 @@ import datasets
 import pytest
 
 from llmclf.config import ConfigError, DataError
-from llmclf.data.corpus import DataConfig, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import load_splits
 from llmclf.data.source import find, from_hub
 
 

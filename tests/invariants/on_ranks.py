@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 from llmclf.data.encode import encode
-from llmclf.model.build import ModelConfig
-from llmclf.track import MetricsLog
+from llmclf.model.config import ModelConfig
+from llmclf.run_folder.metrics import MetricsLog
 from llmclf.train import fine_tune
 from llmclf.train.checkpoint import Checkpoints, learned
 from llmclf.train.config import TrainConfig
@@ -46,7 +47,7 @@ def main(checkpoint: str, corpus: str, folder: str, cases: str) -> None:
             config,
             prepared.family,
             prepared.accelerator,
-            prepared.in_force,
+            prepared.launch,
             Checkpoints(Path(folder) / "none", prepared.accelerator),
             MetricsLog(Path(folder) / "none", enabled=False),
             0,
@@ -61,8 +62,8 @@ def gradients(prepared: fine_tune.FineTune, run: Any) -> Iterator[tuple[str, np.
     steps = plan_epoch(
         prepared.task.train.lengths,
         global_batch_size=prepared.config.global_batch_size,
-        micro_batch_size=prepared.in_force.micro_batch_size,
-        world_size=prepared.in_force.world_size,
+        micro_batch_size=prepared.launch.micro_batch_size,
+        world_size=prepared.launch.world_size,
         seed=0,
         epoch=0,
     )

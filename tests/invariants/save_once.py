@@ -11,7 +11,7 @@ from torch import nn
 from llmclf.train.checkpoint import Checkpoints
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import start_engine
-from llmclf.train.strategy import Native
+from llmclf.train.strategy import TorchStrategy
 
 
 def main(folder: str) -> None:
@@ -19,7 +19,7 @@ def main(folder: str) -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
     accelerator = start_engine(TrainConfig(precision="fp32"))
-    strategy = Native(accelerator, model, optimizer, max_grad_norm=0.0)
+    strategy = TorchStrategy(accelerator, model, optimizer, max_grad_norm=0.0)
     checkpoints = Checkpoints(Path(folder), accelerator)
     state = checkpoints.resume(strategy)
     for _ in range(2):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llmclf.evaluate.predictions import Predictions
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.processes import run, start
 from tests.tiny import POISON, make_poisoned_bert, write_corpus
 

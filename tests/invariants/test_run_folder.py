@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 from transformers import pipeline
 
-from llmclf.config import from_json
-from llmclf.data.corpus import DataConfig, load_splits
+from llmclf import Experiment, FineTune, run
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import load_splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
-from llmclf.experiment import Experiment, run
-from llmclf.model.build import ModelConfig
+from llmclf.model.config import ModelConfig
 from llmclf.train.config import TrainConfig
 
 FILES = {
@@ -49,7 +49,7 @@ IN_FORCE = {
 @pytest.fixture(scope="module")
 def experiment(bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """One that has run."""
-    experiment = Experiment(
+    experiment = FineTune(
         name="toy",
         output_dir=tmp_path_factory.mktemp("runs") / "toy",
         data=DataConfig(source=str(corpus)),
@@ -103,7 +103,7 @@ def test_environment_tells_what_was_in_force(experiment: Experiment) -> None:
 
 
 def test_the_experiment_can_be_loaded_again(experiment: Experiment) -> None:
-    assert from_json(Experiment, read(experiment.folder, "experiment.json")) == experiment
+    assert Experiment.from_json(read(experiment.folder, "experiment.json")) == experiment
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -158,7 +158,7 @@ def test_pipeline_gives_our_probabilities(
 ) -> None:
     """minilm-l6 on 200 real rows, some of which are cut to the maximum length."""
     data = DataConfig(source=str(shared_data / "health_advice.csv"), limit=1010, max_length=48)
-    experiment = Experiment(
+    experiment = FineTune(
         name="pipeline",
         output_dir=tmp_path / "run",
         data=data,
@@ -176,7 +176,7 @@ def test_pipeline_gives_our_probabilities_of_a_decoder(
     llama: Path, corpus: Path, tmp_path: Path, tune: Any
 ) -> None:
     data = DataConfig(source=str(corpus))
-    experiment = Experiment(
+    experiment = FineTune(
         name="pipeline",
         output_dir=tmp_path / "run",
         data=data,
@@ -195,7 +195,7 @@ def test_pipeline_gives_our_probabilities_of_several_labels(
     both = [f"{line};long" if len(line) > 90 else line for line in lines[1:]]
     source.write_text("\n".join([lines[0], *both]) + "\n", encoding="utf-8")
     data = DataConfig(source=str(source), label_separator=";")
-    experiment = Experiment(
+    experiment = FineTune(
         name="pipeline",
         output_dir=tmp_path / "run",
         data=data,

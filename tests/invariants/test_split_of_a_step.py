@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from transformers import AutoTokenizer
 
 from llmclf.data.corpus import Splits
-from llmclf.model.build import ModelConfig, build_model
+from llmclf.model.build import build_model
+from llmclf.model.config import ModelConfig
 from tests.processes import run
 
 GLOBAL = {"global_batch_size": 24, "class_weights": "balanced"}  # 217 rows: the last step has one

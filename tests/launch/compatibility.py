@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llmclf.config import ConfigError
-from llmclf.environment import cpu_name
-from llmclf.model.build import ModelConfig, Tune
+from llmclf.model.config import ModelConfig, Quantize, Tune
 from llmclf.model.family import FAMILIES as ARCHITECTURES
-from llmclf.model.quantize import Quantize
-from llmclf.train.blueprint import check_strategy
-from llmclf.train.engine import InForce, check_launch
+from llmclf.run_folder.environment import cpu_name
+from llmclf.train.engine import EffectiveLaunch, check_launch
+from llmclf.train.model_builder import check_strategy
 from tests.launch.matrix import BF16, CELLS, FAMILIES, METHODS, RESULTS, STRATEGIES, Cell
 from tests.processes import REPOSITORY
 
@@ -70,10 +69,10 @@ def refusals() -> list[str]:
         for quantize in get_args(Quantize):
             for problem in ModelConfig(tune=tune, quantize=quantize).problems():
                 found[f"{tune}+{quantize}"] = problem
-    in_force = InForce(2, "fsdp2", "bf16", 4, 1, 8)
+    launch = EffectiveLaunch(2, "fsdp2", "bf16", 4, 1, 8)
     for quantize in get_args(Quantize):
         config = ModelConfig(tune="lora", quantize=quantize)
-        note(found, f"lora+{quantize} under fsdp2", lambda c=config: check_strategy(c, in_force))
+        note(found, f"lora+{quantize} under fsdp2", lambda c=config: check_strategy(c, launch))
     note(found, "fsdp2 on a CPU", lambda: check_launch("fsdp2", on_cpu=True))
     without = [name for name, f in ARCHITECTURES.items() if not f.gradient_checkpointing]
     for name in without:

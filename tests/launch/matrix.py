@@ -85,14 +85,14 @@ def make_inputs(folder: Path) -> None:
 
 def experiment(cell: Cell, inputs: Path, folder: Path) -> Any:
     """The cell as a recipe would say it."""
-    from llmclf.data.corpus import DataConfig
-    from llmclf.experiment import Experiment
-    from llmclf.model.build import ModelConfig
+    from llmclf.data.config import DataConfig
+    from llmclf.methods.fine_tune import FineTune
+    from llmclf.model.config import ModelConfig
     from llmclf.train.config import TrainConfig
 
     tune, _, quantize = cell.method.partition("+")
     model: dict[str, Any] = {"tune": tune, "quantize": quantize or "none", "last_n": 1}
-    return Experiment(
+    return FineTune(
         name=str(cell).replace("+", "_"),
         output_dir=folder / str(cell),
         data=DataConfig(source=str(inputs / "corpus.csv"), max_length=32),
@@ -161,7 +161,8 @@ def full_gradient(parameter: Any) -> Any:
 def main(folder: Path, which: str, cells: list[str]) -> None:
     from rich.console import Console
 
-    from llmclf.experiment import prepare_data, quieten, run
+    from llmclf.experiment import prepare_data, run
+    from llmclf.terminal import quieten
     from llmclf.train.engine import orderly_exit
 
     quieten()

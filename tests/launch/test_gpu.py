@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.launch.matrix import Cell, make_inputs
 from tests.launch.test_matrix import LOSS, assert_gradients, assert_scores, run
 from tests.processes import free_port
@@ -80,7 +80,7 @@ def assert_cell(on_gpus: OnGpus, strategy: str, ranks: int, cell: Cell) -> None:
         if not installed(what):
             pytest.skip(f"{what}: its library is not installed")
     if (strategy, cell.method) == REFUSED:
-        pytest.skip("refused: FSDP would divide a copy (tests/train/test_blueprint.py)")
+        pytest.skip("refused: FSDP would divide a copy (tests/train/test_model_builder.py)")
     one, folder = on_gpus.runs("single", 1), on_gpus.runs(strategy, ranks)
     seen = json.loads((folder / f"{cell}.json").read_text())
     assert "error" not in seen, seen["error"]

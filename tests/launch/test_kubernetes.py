@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.processes import REPOSITORY, free_port, launch_environment, run
 
 FILE = REPOSITORY / "launch" / "kubernetes" / "trainjob.yaml"

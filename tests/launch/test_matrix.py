@@ -20,7 +20,7 @@ import pytest
 
 from llmclf.data.corpus import load_splits
 from llmclf.evaluate.predictions import Predictions
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.launch.matrix import BF16, CELLS, RESULTS, STRATEGIES, Cell, experiment, make_inputs
 from tests.processes import REPOSITORY, free_port, launch_environment
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmclf.evaluate.predictions import Predictions
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.processes import Ranks, start, wait_until
 
 RECIPE = "recipes/bert_base.py"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from llmclf.evaluate.predictions import Predictions
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 from tests.processes import Launched, free_port, run
 
 RECIPE = "recipes/bert_base.py"
@@ -54,15 +54,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 COMPARISON = """
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
-from llmclf.train.config import TrainConfig
+from llmclf import DataConfig, FineTune, TrainConfig, main
 
 
 def experiments():
     return [
-        Experiment(
+        FineTune(
             name=name, data=DataConfig(source="opinions"), train=TrainConfig(micro_batch_size=size)
         )
         for name, size in (("tiny", 2), ("one", None), ("two", None))

@@ -37,7 +37,8 @@ from transformers import (
 
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Collator, encode
-from llmclf.model.build import ModelConfig, build_model, load_tokenizer
+from llmclf.model.build import build_model, load_tokenizer
+from llmclf.model.config import ModelConfig
 from llmclf.model.family import FAMILIES, Family, padding_multiple_and_minimum
 from llmclf.model.tune import set_training_mode, tune
 

@@ -16,7 +16,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from llmclf.config import ConfigError
-from llmclf.model.build import ModelConfig, build_model, load_config, load_tokenizer, locate
+from llmclf.model.build import build_model, load_config, load_tokenizer, locate
+from llmclf.model.config import ModelConfig
 from llmclf.model.tune import count_parameters, save_model
 
 LABELS = ("negative", "neutral", "positive")

@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from llmclf.config import ConfigError
-from llmclf.model.build import ModelConfig
 from llmclf.model.causal import (
     check_causal,
     context_tokens,
@@ -32,6 +31,7 @@ from llmclf.model.causal import (
     load_causal_config,
     load_causal_tokenizer,
 )
+from llmclf.model.config import ModelConfig
 from llmclf.model.quantize import is_quantized
 from tests.model.conftest import save_checkpoint
 from tests.tiny import make_byte_llama

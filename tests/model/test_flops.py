@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from llmclf.model.build import ModelConfig, Tune
+from llmclf.model.config import ModelConfig, Tune
 from llmclf.model.family import family_of
 from llmclf.model.flops import training_flops
 from llmclf.model.tune import set_training_mode, tune

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
-from llmclf.model.build import ModelConfig
-from llmclf.model.quantize import Quantize, dequantize_into, is_quantized
+from llmclf.model.config import ModelConfig, Quantize
+from llmclf.model.quantize import dequantize_into, is_quantized
 from llmclf.model.tune import store_frozen
 from tests.model.conftest import Tiny, save_checkpoint
 

@@ -11,7 +11,7 @@ import torch
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split, Splits
-from llmclf.prompt.ask import reference_rows, variants
+from llmclf.data.repeats import normalised
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.demos import (
     CHUNK,
@@ -19,12 +19,11 @@ from llmclf.prompt.demos import (
     Nearest,
     check_shots,
     choose_shared,
-    documents,
     draws,
-    folded,
 )
 from llmclf.prompt.embed import Encoder
 from llmclf.prompt.template import verbalise
+from llmclf.prompt.variants import reference_rows, variants
 
 KINDS = ("random", "balanced", "nearest")
 FIRST = Draw(0, 0)
@@ -51,7 +50,7 @@ def choose(
     """The demonstrations of each test row."""
     if settings.demonstrations == "nearest":
         return list(map(tuple, Nearest(settings, splits)(splits.test, draw, seed).tolist()))
-    excluded = set(folded(splits.test))
+    excluded = set(normalised(splits.test))
     return [tuple(choose_shared(settings, splits, excluded, draw, seed).tolist())] * len(
         splits.test
     )
@@ -71,7 +70,7 @@ def repeating(splits: Splits) -> Splits:
 def test_no_demonstration_repeats_the_query_or_another_one(
     repeating: Splits, kind: str, shots: int
 ) -> None:
-    train, test = folded(repeating.train), folded(repeating.test)
+    train, test = normalised(repeating.train), normalised(repeating.test)
     for query, shown in zip(test, choose(repeating, config(kind, shots)), strict=True):
         texts = [train[row] for row in shown]
         assert len(shown) == len(set(texts)) == shots
@@ -110,12 +109,12 @@ def test_nearest_reads_both_texts() -> None:
     train = rows(["same"] * 3, [0, 1, 2], ["red wine", "blue beer", "green tea"])
     splits = task(train, rows(["same", "same"], [0, 0], ["green tea now", "the blue beer"]))
     assert choose(splits, config("nearest", 1)) == [(2,), (1,)]
-    assert documents(train)[0] == "same\nred wine"
+    assert train.joined("\n")[0] == "same\nred wine"
 
 
 def test_a_pair_repeats_another_only_if_both_texts_do() -> None:
     train = rows(["a", "a", "b"], [0, 0, 0], ["b", "c", "a"])
-    assert len(set(folded(train))) == 3
+    assert len(set(normalised(train))) == 3
     splits = task(train, rows(["A!"], [0], ["b"]))
     assert sorted(choose(splits, config("random", 2))[0]) == [1, 2]
 
@@ -290,8 +289,8 @@ def test_all_draws() -> None:
 def test_variants_show_training_rows_that_are_nobodys_copy(repeating: Splits) -> None:
     settings = config("balanced", 6, seeds=2, templates=("quoted", "tagged"), injection_rows=5)
     found = variants(settings, repeating, verbalise(settings, repeating.labels), seed=3, embed=None)
-    asked = set(folded(repeating.test)) | set(folded(repeating.validation))
-    train = folded(repeating.train)
+    asked = set(normalised(repeating.test)) | set(normalised(repeating.validation))
+    train = normalised(repeating.train)
     assert [(v.template, v.draw.seed) for v in found] == [
         ("quoted", 0),
         ("quoted", 1),

@@ -17,13 +17,13 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.model.causal import load_causal_tokenizer
-from llmclf.prompt.ask import Ask, Variant
 from llmclf.prompt.config import PromptConfig, TemplateName
 from llmclf.prompt.demos import Draw
 from llmclf.prompt.encode import EncodedVariant, PromptEncoder
 from llmclf.prompt.score import Scorer
 from llmclf.prompt.template import verbalise, word
-from llmclf.prompt.tokens import PromptTokenizer, Question, common_prefix
+from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt, common_prefix
+from llmclf.prompt.variants import PromptSpec, Variant
 from tests.tiny import make_byte_llama
 
 TEMPLATES = get_args(TemplateName)
@@ -47,7 +47,7 @@ def variant(
     **settings: Any,
 ) -> Variant:
     config = PromptConfig(**settings)
-    asks = [Ask(shown, t, None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
+    asks = [PromptSpec(shown, t, None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
     return Variant(
         template=template,
         draw=Draw(0, 0),
@@ -74,11 +74,11 @@ def encoder(
     return PromptEncoder(PromptConfig(**settings), prompt, rows or train([]))
 
 
-def longest(question: Question) -> int:
+def longest(question: TokenizedPrompt) -> int:
     return len(question.prompt) + max(map(len, question.answers))
 
 
-def body(smol: PreTrainedTokenizerBase, question: Question) -> str:
+def body(smol: PreTrainedTokenizerBase, question: TokenizedPrompt) -> str:
     """What stands between the quotes of the last text."""
     return smol.decode(list(question.prompt)).rpartition('Text: "')[2].rpartition('"')[0]
 
@@ -285,7 +285,7 @@ def test_the_end_counts_in_the_scores(tmp_path: Path, chat: bool) -> None:
             chosen = logprobs.gather(1, ids[0, 1:, None])[-len(answer) :]
             assert float(chosen.sum()) == pytest.approx(scored, abs=1e-4)
     # Else "advice strong" could never be likelier than "advice".
-    open_ = [Question(q.prompt, tuple(a[:-1] for a in q.answers)) for q in found.questions]
+    open_ = [TokenizedPrompt(q.prompt, tuple(a[:-1] for a in q.answers)) for q in found.questions]
     open_NC = Scorer(model, pad_token_id=0).score(open_)
     assert (open_NC[:, 1] < open_NC[:, 0]).all() and (scored_NC < open_NC).all()
 

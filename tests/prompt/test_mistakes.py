@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, main
-from llmclf.model.build import ModelConfig
+from llmclf import Prompt, main
+from llmclf.data.config import DataConfig
+from llmclf.model.config import ModelConfig
 from llmclf.prompt.config import PromptConfig
 
 Launch = Callable[..., int]
 
 
-def experiment() -> Experiment:
-    return Experiment(
+def experiment() -> Prompt:
+    return Prompt(
         name="asked",
-        method="prompt",
         data=DataConfig(source="given by the test"),
         model=ModelConfig(checkpoint="given by the test"),
         prompt=PromptConfig(shots=4),

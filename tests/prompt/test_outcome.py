@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from llmclf.data.corpus import Split
-from llmclf.prompt.ask import Variant
 from llmclf.prompt.calibrate import KINDS
 from llmclf.prompt.demos import Draw
 from llmclf.prompt.injection import ATTACKS, Attacked
 from llmclf.prompt.outcome import VariantScores, outcome, spread, tables
 from llmclf.prompt.remote import _harmless
+from llmclf.prompt.variants import Variant
 from tests.prompt.conftest import wording
 
 LABELS = ("no advice", "strong advice", "weak advice")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmclf.prompt.pack import PASS_TOKENS, Batch, Plan, plan, trie
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
 ANSWERS = st.lists(
     st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
@@ -21,7 +21,7 @@ ANSWERS = st.lists(
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> list[Question]:
+def questions(draw: st.DrawFn) -> list[TokenizedPrompt]:
     """Distinct questions that share beginnings: parts of a few long stems, then some tokens."""
     common = draw(st.sampled_from([0, 1, 70]))
     stems = [
@@ -41,13 +41,13 @@ def questions(draw: st.DrawFn) -> list[Question]:
         )
     )
     found = [
-        Question(tuple([*stem[: len(stem) - cut], *rest] or [9]), answers)
+        TokenizedPrompt(tuple([*stem[: len(stem) - cut], *rest] or [9]), answers)
         for stem, cut, rest, answers in rows
     ]
     return list(dict.fromkeys(found))
 
 
-def padded(batch: Batch, asked: list[Question]) -> tuple[int, int]:
+def padded(batch: Batch, asked: list[TokenizedPrompt]) -> tuple[int, int]:
     """Tokens of a batch with padding, and nodes with padding."""
     some = [asked[row] for row in batch.rows]
     nodes = max(nodes_of(q) for q in some)
@@ -55,14 +55,14 @@ def padded(batch: Batch, asked: list[Question]) -> tuple[int, int]:
     return len(some) * (longest + nodes), len(some) * nodes
 
 
-def nodes_of(question: Question) -> int:
+def nodes_of(question: TokenizedPrompt) -> int:
     """The last prompt token, and each beginning of an answer that something follows."""
     return 1 + len({a[: i + 1] for a in question.answers for i in range(len(a) - 1)})
 
 
 @settings(deadline=None, max_examples=100)
 @given(asked=questions(), tokens=st.integers(1, 400), logits=st.integers(1, 60))
-def test_plan(asked: list[Question], tokens: int, logits: int) -> None:
+def test_plan(asked: list[TokenizedPrompt], tokens: int, logits: int) -> None:
     made = plan(asked, token_budget=tokens, logit_budget=logits)
     rows = [row for batch in made.batches for row in batch.rows]
     assert sorted(rows) == list(range(len(asked)))
@@ -80,7 +80,7 @@ def test_plan(asked: list[Question], tokens: int, logits: int) -> None:
     assert made == plan(asked, token_budget=tokens, logit_budget=logits)
 
 
-def counted(made: Plan, asked: list[Question]) -> int:
+def counted(made: Plan, asked: list[TokenizedPrompt]) -> int:
     """Distinct positions: the common beginning, each prefix behind it once, then each row."""
     prefixes = {asked[b.rows[0]].prompt[: b.shared] for b in made.batches}
     total = made.shared + sum(len(prefix) - made.shared for prefix in prefixes)
@@ -91,14 +91,14 @@ def counted(made: Plan, asked: list[Question]) -> int:
 
 
 @given(asked=questions())
-def test_never_more_tokens_than_without_sharing(asked: list[Question]) -> None:
+def test_never_more_tokens_than_without_sharing(asked: list[TokenizedPrompt]) -> None:
     made = plan(asked, token_budget=200, logit_budget=1000)
     assert made.tokens(asked) <= sum(len(q.prompt) + nodes_of(q) - 1 for q in asked)
 
 
 @given(asked=questions(), random=st.randoms(use_true_random=False))
 def test_the_order_of_the_questions_does_not_count(
-    asked: list[Question], random: random.Random
+    asked: list[TokenizedPrompt], random: random.Random
 ) -> None:
     asked = list({q.prompt: q for q in asked}.values())  # equal prompts may stand in any order
     shuffled = random.sample(asked, len(asked))
@@ -112,8 +112,8 @@ def test_the_order_of_the_questions_does_not_count(
     assert first == second
 
 
-def ask(*prompt: int, answers: tuple[tuple[int, ...], ...] = ((1,), (2,))) -> Question:
-    return Question(prompt, answers)
+def ask(*prompt: int, answers: tuple[tuple[int, ...], ...] = ((1,), (2,))) -> TokenizedPrompt:
+    return TokenizedPrompt(prompt, answers)
 
 
 def test_one_question() -> None:
@@ -188,7 +188,7 @@ def test_trie_by_hand() -> None:
 @given(ANSWERS)
 def test_trie(answers: tuple[tuple[int, ...], ...]) -> None:
     tree = trie(answers)
-    assert tree.size == nodes_of(Question((0,), answers))
+    assert tree.size == nodes_of(TokenizedPrompt((0,), answers))
     paths: list[tuple[int, ...]] = [()]
     for token, parent in zip(tree.tokens, tree.parents, strict=True):
         assert parent < len(paths)
@@ -203,7 +203,7 @@ def test_trie(answers: tuple[tuple[int, ...], ...]) -> None:
 
 
 @given(asked=questions())
-def test_steps_sum_the_log_probabilities_of_the_answer(asked: list[Question]) -> None:
+def test_steps_sum_the_log_probabilities_of_the_answer(asked: list[TokenizedPrompt]) -> None:
     """A model that depends on all it has read: each node must have read what it should."""
 
     def logprob(read: tuple[int, ...], token: int) -> float:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from llmclf.model.causal import load_causal
 from llmclf.prompt.attention import SharedPrefix, attend
 from llmclf.prompt.score import Scorer
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
 SIZE = {
     "vocab_size": 211,
@@ -60,18 +60,20 @@ def make(name: str, settings: dict) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-def questions(shared: int = 40, rows: int = 9, answers: tuple = ANSWERS) -> list[Question]:
+def questions(shared: int = 40, rows: int = 9, answers: tuple = ANSWERS) -> list[TokenizedPrompt]:
     generator = random.Random(0)
     tokens = range(20, 200)
     start = tuple(generator.choices(tokens, k=shared))
     return [
-        Question(start + tuple(generator.choices(tokens, k=generator.randint(1, 30))), answers)
+        TokenizedPrompt(
+            start + tuple(generator.choices(tokens, k=generator.randint(1, 30))), answers
+        )
         for _ in range(rows)
     ]
 
 
 @torch.inference_mode()
-def one_by_one(model: PreTrainedModel, asked: list[Question]) -> np.ndarray:
+def one_by_one(model: PreTrainedModel, asked: list[TokenizedPrompt]) -> np.ndarray:
     """Each whole string alone, no padding, all logits: log-likelihoods (N, C)."""
     found = []
     for question in asked:
@@ -140,7 +142,9 @@ def test_neighbours_with_prefixes_of_their_own(llama_model: PreTrainedModel) -> 
     start = tuple(generator.choices(range(20, 200), k=10))
     groups = [start + tuple(generator.choices(range(20, 200), k=90)) for _ in range(4)]
     asked = [
-        Question(group + tuple(generator.choices(range(20, 200), k=generator.randint(1, 9))), a)
+        TokenizedPrompt(
+            group + tuple(generator.choices(range(20, 200), k=generator.randint(1, 9))), a
+        )
         for group, a in zip(groups * 3, [ANSWERS, ((5,), (6, 7, 8), (9,), (1, 2))] * 6, strict=True)
     ]
     generator.shuffle(asked)
@@ -153,7 +157,7 @@ def test_neighbours_with_prefixes_of_their_own(llama_model: PreTrainedModel) -> 
 
 def test_a_prompt_that_begins_another(llama_model: PreTrainedModel) -> None:
     long = questions(rows=1)[0]
-    asked = [Question(long.prompt[:k], ANSWERS) for k in (1, 2, len(long.prompt))]
+    asked = [TokenizedPrompt(long.prompt[:k], ANSWERS) for k in (1, 2, len(long.prompt))]
     scorer = Scorer(llama_model, pad_token_id=0, token_budget=64)
     np.testing.assert_allclose(scorer.score(asked), one_by_one(llama_model, asked), atol=1e-4)
 
@@ -174,7 +178,7 @@ def test_a_batch_that_does_not_fit_is_scored_in_parts(
 ) -> None:
     asked, packed, sizes = questions(rows=9), Scorer._packed, []
 
-    def short_of_memory(self: Scorer, some: list[Question], shared: int) -> np.ndarray:
+    def short_of_memory(self: Scorer, some: list[TokenizedPrompt], shared: int) -> np.ndarray:
         if len(some) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(some))

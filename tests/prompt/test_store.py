@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmclf.prompt.store import ScoredBatch, ScoreStore, digest
-from llmclf.prompt.tokens import Question
+from llmclf.prompt.tokens import TokenizedPrompt
 
-A = Question((1, 2, 3), ((4,), (5, 6)))
-B = Question((1, 2), ((4,), (5,)))
+A = TokenizedPrompt((1, 2, 3), ((4,), (5, 6)))
+B = TokenizedPrompt((1, 2), ((4,), (5,)))
 
 
 def test_nothing_is_there_at_first(tmp_path: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_batch_goes_by_its_tokens_and_its_model() -> None:
         [B],
         [A, B],
         [B, A],
-        [Question((1, 2), ((3, 4), (5, 6)))],
-        [Question((1, 2, 3), ((4,), (5,)))],
-        [Question((1, 2, 3), ((5, 6), (4,)))],
-        [Question((1, 2, 3), ((4, 5), (6,)))],
-        [Question((12, 3), ((4,), (5, 6)))],
+        [TokenizedPrompt((1, 2), ((3, 4), (5, 6)))],
+        [TokenizedPrompt((1, 2, 3), ((4,), (5,)))],
+        [TokenizedPrompt((1, 2, 3), ((5, 6), (4,)))],
+        [TokenizedPrompt((1, 2, 3), ((4, 5), (6,)))],
+        [TokenizedPrompt((12, 3), ((4,), (5, 6)))],
         [],
     ]
     names = {digest(some, model) for some in questions for model in ("a", "b", "a b")}

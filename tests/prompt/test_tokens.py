@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from llmclf.config import ConfigError
 from llmclf.prompt.config import TemplateName
 from llmclf.prompt.template import QUERY, Frame
-from llmclf.prompt.tokens import PromptTokenizer, Question, collision, common_prefix
+from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt, collision, common_prefix
 from tests.prompt.conftest import wording
 from tests.tiny import CHATML
 
@@ -56,7 +56,7 @@ class Counting(PromptTokenizer):
 
     def _whole(
         self, frame: Frame, blocks: Sequence[str], answers: Sequence[str], end: str | None
-    ) -> list[Question]:
+    ) -> list[TokenizedPrompt]:
         self.rows += len(blocks)
         return super()._whole(frame, blocks, answers, end)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from llmclf import main
 from llmclf.embedded import checkpoint_dir
 from llmclf.evaluate.predictions import Predictions
-from llmclf.experiment import main
 from recipes import few_shot, few_shot_api
 from tests.prompt.full_gguf import write_full
 from tests.prompt.real_servers import llama_cpp, transformers_serve

@@ -13,9 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from llmclf import compare
-from llmclf.experiment import Experiment, Launch, parse
-from llmclf.report.config import ReportConfig
+from llmclf import Experiment, FineTune, Prompt
+from llmclf.cli.recipe import CompareCommand, RunCommand, read, read_comparison
+from llmclf.config import flatten
 from tests.tiny import byte_llama  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +46,10 @@ def made_by(path: Path) -> Experiment | None:
 
 SINGLE = {path: made for path in RECIPES if (made := made_by(path))}
 COMPARISONS = [path.stem for path in RECIPES if path not in SINGLE]
-FINE_TUNES = [path for path, made in SINGLE.items() if made.method == "fine_tune"]
+FINE_TUNES = [path for path, made in SINGLE.items() if isinstance(made, FineTune)]
 # Those that ask a server have tests of their own.
 PROMPTS = [
-    path for path, made in SINGLE.items() if made.method == "prompt" and not made.api.base_url
+    path for path, made in SINGLE.items() if isinstance(made, Prompt) and not made.api.base_url
 ]
 
 
@@ -86,8 +86,16 @@ def test_help_shows_commands_and_options(path: Path, capsys: pytest.CaptureFixtu
     assert launch(path, "--help") == 0
     text = capsys.readouterr().out
     assert f"python recipes/{path.name}" in text or path.stem in ("demo", "llama_full_zero3")
-    for option in ("--data.source", "--model.lora-rank", "--train.global-batch-size", "--dry-run"):
-        assert option in text
+    made = recipe(path)()
+    for experiment in made if isinstance(made, list) else [made]:
+        for key in flatten(experiment.to_json()):
+            assert key == "method" or f"--{key.replace('_', '-')} " in text
+    assert "--dry-run" in text
+    others = {"--train.epochs", "--prompt.shots", "--baseline.classifier", "--folds"}
+    assert sum(option in text for option in others) == {
+        FineTune: 1,
+        Prompt: 1,
+    }.get(type(made), len({type(e).__name__ for e in made} if isinstance(made, list) else ()) + 1)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -98,18 +106,16 @@ def test_commands_in_the_docstring_are_valid(path: Path) -> None:
         line.strip()
         for line in (load(path).__doc__ or "").splitlines()
         if line.startswith("    ") and f"recipes/{path.name}" in line
-        if not line.startswith("    llmclf plan")  # tests/test_plan.py
+        if not line.startswith("    llmclf plan")  # tests/cli/test_plan.py
     ]
     assert commands
     for command in commands:
         words = shlex.split(command)
         options = words[words.index(f"recipes/{path.name}") + 1 :]
-        for experiment in made if isinstance(made, list) else [made]:
-            if isinstance(made, list):
-                launch = compare.Launch(experiment=experiment, report=ReportConfig())
-                parse(launch, options, None)
-            else:
-                parse(Launch(experiment=experiment), options, None)
+        if isinstance(made, list):
+            read_comparison(made, options, None, CompareCommand(experiment=made[0]))
+        else:
+            read([made], options, None, RunCommand(experiment=made))
         if "--config_file" in words:
             assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 
@@ -232,7 +238,7 @@ BERT = ROOT / "recipes" / "bert_base.py"
         (["--train.loss", "focal", "--train.label-smoothing", "0.1"], "has no meaning with"),
         (["--data.validation-fraction", "0"], "data.validation_fraction=0"),
         (["--name", "../up"], "name='../up': allowed are letters"),
-        (["--baseline.classifier", "majority"], "does not read the settings of 'baseline'"),
+        (["--baseline.classifier", "majority"], "--baseline.classifier"),
         (["--data.source", "no/such.csv"], "no/such.csv"),
         (["--model.checkpoint", "./no-such-model"], "there is no such folder"),
         (["--model.checkpoint", "minilm-l6", "--data.max-length", "9999"], "at most 512 tokens"),

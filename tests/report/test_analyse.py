@@ -23,10 +23,10 @@ from llmclf.evaluate.scores import score
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
-from llmclf.report.folders import read_all
 from llmclf.report.grid import Column, Grid, csv_text, markdown, neutral
 from llmclf.report.markdown import markdown as whole
 from llmclf.report.write import write
+from llmclf.run_folder.find import read_all
 from tests.report.made import LABELS, predicted, write_run
 
 CONFIG = ReportConfig(resamples=1000, published=("BERT (2021)=0.918",))

@@ -12,37 +12,39 @@ from typing import Any
 import pytest
 
 import llmclf
-from llmclf.baselines import BaselineConfig
-from llmclf.config import to_json
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment, Launch, parse
-from llmclf.model.build import ModelConfig
+from llmclf.classical.config import BaselineConfig
+from llmclf.cli.recipe import RunCommand
+from llmclf.cli.recipe import read as read_command
+from llmclf.data.config import DataConfig
+from llmclf.methods.classical import Classical
+from llmclf.methods.fine_tune import FineTune
+from llmclf.methods.method import Experiment
+from llmclf.methods.prompt import Prompt
+from llmclf.model.config import LanguageModelConfig, ModelConfig
 from llmclf.prompt.config import PromptConfig
 from llmclf.report.command import command
-from llmclf.report.read import read
+from llmclf.run_folder.read import read
 from llmclf.train.config import TrainConfig
 from tests.report.made import predicted, write_run
 from tests.tiny import write_corpus
 
 DATA = DataConfig(source="my file.csv", fold=1, folds=5, text="$(text)", encoding="cp1252")
 EXPERIMENTS = (
-    Experiment(
+    FineTune(
         name="lora",
         seed=7,
         data=DATA,
         model=ModelConfig(checkpoint="minilm-l6", tune="lora", lora_rank=16),
         train=TrainConfig(epochs=2.5, learning_rate=3e-4, gradient_checkpointing=True),
     ),
-    Experiment(
+    Prompt(
         name="few-shot",
-        method="prompt",
         data=DATA,
-        model=ModelConfig(checkpoint="smollm2-135m"),
+        model=LanguageModelConfig(checkpoint="smollm2-135m"),
         prompt=PromptConfig(shots=16, templates=("quoted", "tagged")),
     ),
-    Experiment(
+    Classical(
         name="logistic",
-        method="classical",
         data=DATA,
         baseline=BaselineConfig(classifier="logistic_regression"),
     ),
@@ -59,12 +61,12 @@ def in_a_shell(words: str) -> list[str]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
 def test_a_recipe_of_the_same_kind_repeats_the_run(experiment: Experiment, tmp_path: Path) -> None:
-    settings: dict[str, Any] = to_json(experiment)
+    settings: dict[str, Any] = experiment.to_json()
     run = read(write_run(tmp_path / "a", predicted(9), name=experiment.name, settings=settings))
     python, recipe, *options = in_a_shell(command(run))
     assert (python, recipe) == ("python", "RECIPE")
-    plain = Experiment(name="other", method=experiment.method, data=DataConfig(source="opinions"))
-    repeated = parse(Launch(experiment=plain), options, None).experiment
+    plain = type(experiment)(name="other", data=DataConfig(source="opinions"))
+    _, (repeated,) = read_command([plain], options, None, RunCommand(experiment=plain))
     assert dataclasses.replace(repeated, output_dir=None) == experiment
 
 
@@ -75,17 +77,13 @@ def test_several_processes_are_launched(tmp_path: Path) -> None:
 
 
 RECIPE = """
-from llmclf.baselines import BaselineConfig
-from llmclf.compare import main
-from llmclf.data.corpus import DataConfig
-from llmclf.experiment import Experiment
+from llmclf import BaselineConfig, Classical, DataConfig, main
 
 
 def experiments():
     return [
-        Experiment(
+        Classical(
             name=name,
-            method="classical",
             data=DataConfig(source="corpus.csv"),
             baseline=BaselineConfig(classifier=name, search_folds=2),
         )

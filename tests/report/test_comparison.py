@@ -16,7 +16,7 @@ from llmclf.config import plain
 from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
-from llmclf.report.read import read
+from llmclf.run_folder.read import read
 from tests.report.made import predicted, write_run
 
 CONFIG = ReportConfig(resamples=1000)

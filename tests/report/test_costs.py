@@ -9,7 +9,7 @@ import pytest
 
 from llmclf.report.config import ReportConfig
 from llmclf.report.costs import mean_cost, of_run
-from llmclf.report.read import Finished, read
+from llmclf.run_folder.read import Finished, read
 from tests.report.made import predicted, write_run
 
 PRICED = ReportConfig(device_price=3.6, energy_price=0.5)

@@ -16,7 +16,7 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.report.align import pooled
 from llmclf.report.group import group, labelled_rows
-from llmclf.report.read import Finished, read
+from llmclf.run_folder.read import Finished, read
 from tests.report.made import LABELS, MEMBERSHIP, predicted, write_run
 
 

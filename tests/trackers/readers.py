@@ -14,7 +14,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from llmclf.track import read_metrics
+from llmclf.run_folder.metrics import read_metrics
 
 BLOCK = 32 * 1024  # LevelDB's log
 SECRETS = {

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import orderly_exit, start_engine
-from llmclf.train.strategy import Native
+from llmclf.train.strategy import TorchStrategy
 
 
 def build() -> nn.Module:
@@ -26,8 +26,8 @@ def build() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3), nn.Linear(3, 1))
 
 
-class Divided(Native):
-    """Native, but for accelerate's part."""
+class Divided(TorchStrategy):
+    """TorchStrategy, but for accelerate's part."""
 
     def __init__(self, accelerator: object) -> None:
         model = build()

@@ -19,7 +19,7 @@ from llmclf.config import UserError
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import start_engine
-from llmclf.train.strategy import Native
+from llmclf.train.strategy import TorchStrategy
 
 BEST, NEWEST = "best-000004", "step-000006"
 
@@ -30,19 +30,19 @@ def accelerator() -> Iterator[Accelerator]:
 
 
 @pytest.fixture
-def build(accelerator: Accelerator) -> Callable[[], Native]:
-    def build() -> Native:
+def build(accelerator: Accelerator) -> Callable[[], TorchStrategy]:
+    def build() -> TorchStrategy:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
         model[0].bias.requires_grad = False
         learning = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learning, fused=True)
-        return Native(accelerator, model, optimizer, max_grad_norm=0.0)
+        return TorchStrategy(accelerator, model, optimizer, max_grad_norm=0.0)
 
     return build
 
 
-def learn(strategy: Native, steps: int) -> None:
+def learn(strategy: TorchStrategy, steps: int) -> None:
     """Uses all three random generators."""
     for _ in range(steps):
         scale = random.random() + np.random.random()
@@ -50,15 +50,15 @@ def learn(strategy: Native, steps: int) -> None:
         strategy.step()
 
 
-def bits(strategy: Native) -> list[bytes]:
+def bits(strategy: TorchStrategy) -> list[bytes]:
     return [p.detach().numpy().tobytes() for p in strategy.bare.parameters()]
 
 
-Saved = tuple[Checkpoints, Native, State]
+Saved = tuple[Checkpoints, TorchStrategy, State]
 
 
 @pytest.fixture
-def saved(tmp_path: Path, accelerator: Accelerator, build: Callable[[], Native]) -> Saved:
+def saved(tmp_path: Path, accelerator: Accelerator, build: Callable[[], TorchStrategy]) -> Saved:
     """A run after 6 steps, whose best was at step 4."""
     checkpoints = Checkpoints(tmp_path / "checkpoints", accelerator)
     strategy = build()
@@ -72,7 +72,7 @@ def saved(tmp_path: Path, accelerator: Accelerator, build: Callable[[], Native])
     return checkpoints, strategy, state
 
 
-def test_resumes_to_the_same_bits(saved: Saved, build: Callable[[], Native]) -> None:
+def test_resumes_to_the_same_bits(saved: Saved, build: Callable[[], TorchStrategy]) -> None:
     checkpoints, unbroken, state = saved
     strategy = build()
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
@@ -81,7 +81,9 @@ def test_resumes_to_the_same_bits(saved: Saved, build: Callable[[], Native]) -> 
     assert bits(strategy) == bits(unbroken)
 
 
-def test_only_what_learns_is_stored_and_touched(saved: Saved, build: Callable[[], Native]) -> None:
+def test_only_what_learns_is_stored_and_touched(
+    saved: Saved, build: Callable[[], TorchStrategy]
+) -> None:
     checkpoints, _, _ = saved
     strategy = build()
     nn.init.ones_(strategy.bare[0].bias)
@@ -89,7 +91,9 @@ def test_only_what_learns_is_stored_and_touched(saved: Saved, build: Callable[[]
     assert strategy.bare[0].bias.tolist() == [1, 1, 1]
 
 
-def test_load_best_takes_the_best_not_the_newest(saved: Saved, build: Callable[[], Native]) -> None:
+def test_load_best_takes_the_best_not_the_newest(
+    saved: Saved, build: Callable[[], TorchStrategy]
+) -> None:
     checkpoints, _, state = saved
     strategy = build()
     checkpoints.resume(strategy)
@@ -115,14 +119,14 @@ def test_nothing_on_disk_is_pickled(saved: Saved) -> None:
 
 
 def test_a_fresh_run_starts_at_zero(
-    tmp_path: Path, accelerator: Accelerator, build: Callable[[], Native]
+    tmp_path: Path, accelerator: Accelerator, build: Callable[[], TorchStrategy]
 ) -> None:
     assert Checkpoints(tmp_path / "none", accelerator).resume(build()) == State()
 
 
 @pytest.mark.parametrize("leftover", [f".{NEWEST}.tmp", ".step-000009.tmp"])
 def test_a_half_written_checkpoint_is_passed_over_and_cleared(
-    saved: Saved, leftover: str, build: Callable[[], Native]
+    saved: Saved, leftover: str, build: Callable[[], TorchStrategy]
 ) -> None:
     checkpoints, _, state = saved
     (checkpoints.folder / leftover).mkdir()
@@ -157,7 +161,7 @@ FILES = [
 @pytest.mark.parametrize("damage", DAMAGES, ids=["flip", "truncate", "unlink"])
 @pytest.mark.parametrize("file", FILES)
 def test_damage_is_one_clear_error(
-    saved: Saved, damage: Callable[[Path], None], file: str, build: Callable[[], Native]
+    saved: Saved, damage: Callable[[Path], None], file: str, build: Callable[[], TorchStrategy]
 ) -> None:
     checkpoints, _, _ = saved
     damage(checkpoints.folder / NEWEST / file)
@@ -170,7 +174,7 @@ def test_damage_is_one_clear_error(
 
 @pytest.mark.parametrize("damage", [*DAMAGES, lambda path: shutil.rmtree(path.parent)])
 def test_damaged_best_weights_are_one_clear_error(
-    saved: Saved, damage: Callable[[Path], None], build: Callable[[], Native]
+    saved: Saved, damage: Callable[[Path], None], build: Callable[[], TorchStrategy]
 ) -> None:
     checkpoints, _, state = saved
     damage(checkpoints.folder / BEST / "weights-00000.safetensors")
@@ -179,7 +183,7 @@ def test_damaged_best_weights_are_one_clear_error(
 
 
 def test_another_number_of_processes_goes_on_from_the_same_weights(
-    saved: Saved, build: Callable[[], Native], monkeypatch: pytest.MonkeyPatch
+    saved: Saved, build: Callable[[], TorchStrategy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The random states of the ranks that wrote it are of no use to it."""
     checkpoints, _, state = saved

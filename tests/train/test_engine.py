@@ -11,13 +11,13 @@ from accelerate.utils import DistributedType
 
 from llmclf.config import ConfigError
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import in_force, resolve_precision, start_engine
+from llmclf.train.engine import effective_launch, resolve_precision, start_engine
 
 CPUINFO = Path("/proc/cpuinfo")
 
 
 class Launched:
-    """As much of an Accelerator as ``in_force`` looks at, for more ranks than a test can start."""
+    """As much of an Accelerator as ``launch`` looks at, for more ranks than a test can start."""
 
     distributed_type = DistributedType.MULTI_GPU
 
@@ -31,7 +31,7 @@ def test_precision_of_the_settings_is_in_force(precision: Any) -> None:
     """Twice in one process, as a comparison does it."""
     for wanted in (precision, {"fp32": "bf16", "bf16": "fp32"}[precision]):
         config = TrainConfig(precision=wanted)
-        assert in_force(start_engine(config), config).precision == wanted
+        assert effective_launch(start_engine(config), config).precision == wanted
 
 
 def test_the_launchers_precision_does_not_override_the_recipe(
@@ -39,7 +39,7 @@ def test_the_launchers_precision_does_not_override_the_recipe(
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     config = TrainConfig(precision="fp32")
-    assert in_force(start_engine(config), config).precision == "fp32"
+    assert effective_launch(start_engine(config), config).precision == "fp32"
 
 
 @pytest.mark.skipif(not CPUINFO.exists(), reason="reads /proc/cpuinfo")
@@ -64,7 +64,7 @@ def test_auto_does_not_take_an_emulation(
 
 def test_one_process_is_single() -> None:
     config = TrainConfig(global_batch_size=32, micro_batch_size=5, precision="fp32")
-    assert in_force(start_engine(config), config).to_json() == {
+    assert effective_launch(start_engine(config), config).to_json() == {
         "world_size": 1,
         "strategy": "single",
         "precision": "fp32",
@@ -91,7 +91,7 @@ def test_accumulation_follows_from_the_launch(
     ranks: int, global_batch: int, micro_batch: int | None, expected: tuple[int, int]
 ) -> None:
     config = TrainConfig(global_batch_size=global_batch, micro_batch_size=micro_batch)
-    found = in_force(Launched(ranks), config)  # type: ignore[arg-type]
+    found = effective_launch(Launched(ranks), config)  # type: ignore[arg-type]
     assert (found.micro_batch_size, found.accumulation) == expected
     assert found.global_batch_size == global_batch
     assert (found.world_size, found.strategy) == (ranks, "ddp")

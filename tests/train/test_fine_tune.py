@@ -15,7 +15,7 @@ from transformers import XLNetConfig
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Splits
-from llmclf.model.build import ModelConfig
+from llmclf.model.config import ModelConfig
 from llmclf.train import fine_tune
 from llmclf.train.config import TrainConfig
 from llmclf.train.fine_tune import FineTune

@@ -15,10 +15,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from llmclf.data.corpus import DataConfig, Splits, load_splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 from llmclf.evaluate.scores import score
-from llmclf.model.build import ModelConfig
-from llmclf.track import MetricsLog, read_metrics
+from llmclf.model.config import ModelConfig
+from llmclf.run_folder.metrics import MetricsLog, read_metrics
 from llmclf.train import fine_tune
 from llmclf.train.checkpoint import Checkpoints, State, learned
 from llmclf.train.config import TrainConfig
@@ -47,7 +48,7 @@ def loop(prepared: FineTune, folder: Path) -> State:
         prepared.config,
         prepared.family,
         accelerator=prepared.accelerator,
-        in_force=prepared.in_force,
+        launch=prepared.launch,
         checkpoints=Checkpoints(folder / "checkpoints", prepared.accelerator),
         metrics=MetricsLog(folder / "metrics.jsonl", enabled=True),
         console=Console(quiet=True),

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig
 from transformers import LlamaForSequenceClassification as Llama
 
-from llmclf.model.build import ModelConfig
+from llmclf.model.config import ModelConfig
 from llmclf.model.family import family_of
 from llmclf.model.tune import tune
 from llmclf.train.config import TrainConfig

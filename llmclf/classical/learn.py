@@ -1,0 +1,204 @@
+"""From training texts to a fitted scikit-learn pipeline: terms, their weights, a classifier.
+
+Only training rows are seen; settings are chosen by cross-validation on those. N: rows, C: labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any
+
+import joblib
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn import config_context
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+
+from llmclf.classical.config import BaselineConfig
+from llmclf.config import DataError
+from llmclf.data.corpus import Split
+
+VOCABULARY_ROWS = 100_000
+VOCABULARY_TERMS = 100_000
+"""Bounds on memory: a linear model has a weight for every term and class."""
+SLOW = ("nearest_neighbours", "random_forest")
+SLOW_ROWS = 50_000
+"""Rows that neighbours and forests learn from at most: their cost outgrows the number of rows."""
+PAIR = " pairseparator "
+"""Between text and pair: a word of its own, so that no n-gram joins both unmarked."""
+BELOW_HALF = float(np.nextafter(0.5, 0))
+
+
+def prior(targets: np.ndarray) -> Pipeline:
+    """The shares of the labels among the training rows, int64 (N) or 0/1 (N, C)."""
+    prior: Any = DummyClassifier(strategy="prior")
+    model = OneVsRestClassifier(prior) if targets.ndim == 2 else prior
+    return Pipeline([("classifier", model.fit(np.zeros((len(targets), 1)), targets))])
+
+
+def learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, dict[str, Any]]:
+    """Terms, weighting and classifier, fitted, and the settings that the search chose."""
+    documents, random = train.joined(PAIR), np.random.default_rng(seed)
+    vectorizer = _vectorizer(config.features, documents, random)
+    counts = vectorizer.transform(documents)
+    slow = config.classifier in SLOW
+    rows = random.permutation(len(train))[: SLOW_ROWS if slow else None]
+    # Only while learning: threads that add up predictions in any order change their last bits.
+    threads = -1 if config.classifier == "random_forest" else 1
+    with joblib.parallel_config("threading", n_jobs=threads), _little_memory():
+        learner, chosen = _search(config, counts, train, rows[: config.search_rows], seed)
+        learner.fit(counts[rows], train.targets[rows])
+    chosen |= {"rows": len(rows), "terms": counts.shape[1]}
+    return Pipeline([("count", vectorizer), *learner.steps]), chosen
+
+
+def _little_memory() -> AbstractContextManager[None]:
+    """Distances between rows come in blocks; scikit-learn's of 1 GiB take 4 GiB in truth."""
+    return config_context(working_memory=64)  # MiB
+
+
+def _vectorizer(
+    features: str, documents: list[str], random: np.random.Generator
+) -> CountVectorizer:
+    """Collect the terms (no labels) of 100,000 documents at most."""
+    drawn = [documents[i] for i in random.permutation(len(documents))[:VOCABULARY_ROWS]]
+    words = features == "words"
+    vectorizer = CountVectorizer(
+        analyzer="word" if words else "char_wb",
+        # scikit-learn's own pattern drops words of one letter.
+        token_pattern=r"(?u)\b\w+\b" if words else None,
+        ngram_range=(1, 3) if words else (3, 5),
+        min_df=2 if len(drawn) >= 1000 else 1,
+        max_features=VOCABULARY_TERMS,
+        dtype=np.float64,  # spares the classifiers a conversion
+    )
+    try:
+        vectorizer.fit(drawn)
+    except ValueError as error:
+        raise DataError(
+            f"the training texts hold no term to learn from ({error}); features={features!r}, "
+            "allowed are 'words' and 'characters'."
+        ) from error
+    # Saved in a twentieth of the time of NumPy's integers, which take a file each.
+    vectorizer.vocabulary_ = {term: int(i) for term, i in vectorizer.vocabulary_.items()}
+    return vectorizer
+
+
+def _search(
+    config: BaselineConfig, counts: Any, train: Split, rows: np.ndarray, seed: int
+) -> tuple[Pipeline, dict[str, Any]]:
+    """Return weighting and classifier with the best settings, unfitted, and these settings."""
+    targets = train.targets[rows]
+    groups = None if train.groups is None else np.array(train.groups)[rows]
+    folds = _folds(config.search_folds, targets, groups, seed)
+    smallest = min((len(learnt) for learnt, _ in folds), default=len(rows))
+    model, settings = _classifier(config.classifier, smallest, seed)
+    several = targets.ndim == 2
+    prefix = "classifier__estimator__" if several else "classifier__"
+    grid = {prefix + name: values for name, values in settings.items()}
+    if config.classifier != "random_forest":  # trees hardly see the scale of a term
+        grid["tfidf__use_idf"] = [True, False]
+    learner = Pipeline(
+        [
+            ("tfidf", TfidfTransformer(sublinear_tf=True)),
+            ("classifier", OneVsRestClassifier(model) if several else model),
+        ]
+    )
+    best: dict[str, Any] = {name: values[0] for name, values in grid.items()}
+    macro_f1 = None
+    if folds:
+        search = GridSearchCV(
+            learner, grid, scoring="f1_macro", cv=folds, refit=False, error_score="raise"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a rare label may be absent from a fold
+            search.fit(counts[rows], targets)
+        best, macro_f1 = search.best_params_, float(search.best_score_)
+    chosen = {name.rpartition("__")[2]: value for name, value in best.items()}
+    return learner.set_params(**best), {**chosen, "cv_macro_f1": macro_f1}
+
+
+def _folds(
+    count: int, targets: np.ndarray, groups: np.ndarray | None, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (train, test) indices, as many as the rows allow; none if they allow no search."""
+    single = targets.ndim == 1
+    splitter = {
+        (True, False): StratifiedKFold,
+        (True, True): StratifiedGroupKFold,
+        (False, False): KFold,
+        (False, True): GroupKFold,
+    }[single, groups is not None]
+    units = len(targets) if groups is None else len(np.unique(groups))
+    count = min(count, units, np.bincount(targets).max() if single else units)
+    if count < 2:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class has fewer rows than there are folds
+        folds = list(
+            splitter(count, shuffle=True, random_state=seed).split(targets, targets, groups)
+        )
+    return [f for f in folds if len(f[1]) and len(np.unique(targets[f[0]], axis=0)) > 1]
+
+
+def _classifier(name: str, rows: int, seed: int) -> tuple[Any, dict[str, list]]:
+    """Return the classifier and its grid, whose first values are the default.
+
+    ``rows`` is what the smallest fold holds: there cannot be more neighbours.
+    """
+    weights = [None, "balanced"]
+    if name == "logistic_regression":
+        model = LogisticRegression(tol=1e-3, max_iter=1000)
+        return model, {"C": [10, 1], "class_weight": weights}
+    if name == "linear_svm":
+        model = LinearSVC(random_state=seed)
+        return model, {"C": [1, 0.3, 3], "class_weight": weights}
+    if name == "naive_bayes":
+        return MultinomialNB(), {"alpha": [0.1, 0.03, 0.3, 1], "fit_prior": [True, False]}
+    if name == "nearest_neighbours":
+        model = KNeighborsClassifier(metric="cosine", algorithm="brute", weights="distance")
+        return model, {"n_neighbors": [k for k in (15, 5, 45) if k <= rows] or [1]}
+    assert name == "random_forest", name
+    model = RandomForestClassifier(class_weight="balanced_subsample", random_state=seed)
+    return model, {"min_samples_leaf": [3, 1]}
+
+
+def scored_by(classifier: str, multilabel: bool) -> str:
+    """How the probabilities come about, for the predictions."""
+    link = "sigmoid" if multilabel else "softmax"
+    known = {"majority": "prior", "logistic_regression": link, "linear_svm": f"{link} of margins"}
+    return known.get(classifier, "predict_proba")
+
+
+def probabilities(pipeline: Pipeline, documents: list[str], multilabel: bool) -> np.ndarray:
+    """Return (N, classes seen in training).
+
+    Margins become probabilities without a fit, so that the likeliest label stays the one the
+    margins decide for. They are not calibrated.
+    """
+    if hasattr(pipeline, "predict_proba"):
+        with _little_memory():
+            return pipeline.predict_proba(documents)
+    margins = pipeline.decision_function(documents)
+    if multilabel:
+        # A margin of 0 is a no to scikit-learn, and what it gives a label never seen in training.
+        return np.where(margins > 0, expit(margins), np.minimum(expit(margins), BELOW_HALF))
+    if margins.ndim == 1:
+        margins = np.stack([-margins / 2, margins / 2], axis=1)
+    return softmax(margins, axis=1)

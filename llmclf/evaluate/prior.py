@@ -1,0 +1,27 @@
+"""What says nothing of the text: every row gets the label shares of the training rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmclf.evaluate.predictions import Predictions
+
+
+def prior(train_targets: np.ndarray, test: Predictions) -> Predictions:
+    """The test rows with these shares as probabilities.
+
+    ``train_targets``: int64 (N,), or 0/1 (N, C) for a multilabel task.
+    """
+    if test.multilabel:
+        shares_C = train_targets.mean(axis=0, dtype=np.float64)
+    else:
+        counts_C = np.bincount(train_targets, minlength=len(test.labels))
+        shares_C = counts_C / len(train_targets)
+    return Predictions(
+        ids=test.ids,
+        labels=test.labels,
+        targets=test.targets,
+        probabilities=np.tile(shares_C, (len(test.ids), 1)),
+        scored_by="prior",
+        multilabel=test.multilabel,
+    )

@@ -1,0 +1,123 @@
+"""From a run folder back to what it holds: settings, results, predictions, and a classifier."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from llmclf import methods
+from llmclf.config import ConfigError, DataError
+from llmclf.methods.method import Classifier, Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_experiment(folder: str | Path) -> Experiment:
+    """The experiment of a run folder, finished or not.
+
+    Raises ConfigError where experiment.json is missing, damaged or of another version.
+    """
+    path = Path(folder) / "experiment.json"
+    for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
+        importlib.import_module(module.name)  # from_json knows the approaches that are imported
+    try:
+        return Experiment.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}). Is this a run folder?") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """A finished run. Raises ConfigError for a folder that is none, DataError for one that has not
+    come to its end."""
+    folder = Path(folder)
+    experiment = load_experiment(folder)
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}: not finished ({error}). Go on with it: its recipe with --resume."
+        ) from error
+    return LoadedRun(folder=folder, experiment=experiment, results=results)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoadedRun:
+    """A finished run, read back. The model is loaded when it first classifies. N: texts, C:
+    labels."""
+
+    folder: Path
+    experiment: Experiment
+    results: dict[str, Any]
+    """results.json."""
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What was learnt. Raises ConfigError where the run saved none, such as of prompts."""
+        return self.experiment.load(self.folder)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names in the order of the probabilities, (C)."""
+        return self.classifier.labels
+
+    def predictions(self, split: Literal["validation", "test"] = "test") -> pd.DataFrame:
+        """The rows of a split: ``id``, ``label`` (the true one), ``p_<label>`` for each label and,
+        of test rows, ``text``."""
+        import pandas as pd
+
+        frame = pd.read_parquet(self.folder / "predictions" / f"{split}.parquet")
+        if split != "test":
+            return frame
+        rows = pd.read_parquet(self.folder / "splits.parquet")
+        texts = rows[rows["split"] == "test"].set_index("id")["text"]
+        return frame.assign(text=frame["id"].map(texts))
+
+    def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Calibrated probabilities of new texts, float64 (N, C), in the order of ``labels``.
+
+        Raises DataError for what is no text, and where pairs are missing or more or fewer.
+        """
+        texts = self._checked("texts", texts)
+        if (pairs is None) != (self.experiment.data.pair is None):
+            wanted = "pairs, too" if pairs is None else "texts alone"
+            raise DataError(f"this run was trained on rows with another form: give it {wanted}.")
+        if pairs is not None:
+            pairs = self._checked("pairs", pairs)
+            if len(pairs) != len(texts):
+                raise DataError(f"{len(texts)} texts, but {len(pairs)} pairs: each has one.")
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        return self.classifier.probabilities(list(texts), None if pairs is None else list(pairs))
+
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> list[str] | list[list[str]]:
+        """The label of each new text; the labels, maybe none, where a text may have several."""
+        probabilities_NC = self.probabilities(texts, pairs)
+        if not self.classifier.multilabel:
+            return [self.labels[c] for c in probabilities_NC.argmax(axis=1)]
+        thresholds = self.classifier.calibration.thresholds or (0.5,) * len(self.labels)
+        given_NC = probabilities_NC >= np.array(thresholds)
+        return [[self.labels[c] for c in np.flatnonzero(given_C)] for given_C in given_NC]
+
+    @staticmethod
+    def _checked(name: str, values: Sequence[str]) -> list[str]:
+        if isinstance(values, str):
+            raise DataError(f"{name}: a single text; give a list: [{values[:40]!r}].")
+        for i, value in enumerate(values):
+            if not isinstance(value, str):
+                raise DataError(
+                    f"{name}[{i}] is {value!r}, of type {type(value).__name__}: no text."
+                )
+        return list(values)

@@ -1,0 +1,389 @@
+"""Bytes of activations of one micro-batch, traced on the real model without its weights.
+
+Forward and backward run on fake tensors (shapes, no memory): every storage that an operation makes
+is counted while it lives, so temporaries, autocast's copies of weights, recomputation and LoRA's
+branches are in it as they come. What the CUDA kernels do differently from the CPU's is put in their
+place (see :func:`cuda_kernels`). A deep model is traced at two depths and extrapolated: blocks of a
+kind take the same bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from llmclf.model.build import without_zero3_init
+from llmclf.model.config import ModelConfig, Quantize
+from llmclf.model.family import block_of, family_of
+from llmclf.model.tune import enable_gradient_checkpointing, set_training_mode, tune
+from llmclf.plan.states import Precision, Weight, inventory
+from llmclf.train.config import TrainConfig
+
+Device = Literal["cuda", "cpu"]
+EFFICIENT_ATTENTION_ALIGNMENT = 16  # a mask of another width is padded, hence copied
+LOGSUMEXP_ALIGNMENT = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """All that decides the bytes of a micro-batch's activations."""
+
+    model: ModelConfig
+    precision: Precision
+    autocast: bool
+    """fp32 weights under autocast; False: weights and activations in ``precision`` (ZeRO)."""
+    gradient_checkpointing: bool = False
+    device: Device = "cuda"
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of a micro-batch beyond weights, optimizer states and gradients that stay."""
+
+    saved: float
+    """Alive between forward and backward."""
+    peak: float
+    """The most at any moment of forward and backward; a gradient counts until it is added up."""
+    peak_with_gradients: float
+    """The same with gradients counted from nothing, as in a step of one micro-batch."""
+
+    def __add__(self, other: Activations) -> Activations:
+        return self._each(other, lambda a, b: a + b)
+
+    def __sub__(self, other: Activations) -> Activations:
+        return self._each(other, lambda a, b: a - b)
+
+    def __mul__(self, factor: float) -> Activations:
+        return self._each(self, lambda a, _: a * factor)
+
+    def highest(self, other: Activations) -> Activations:
+        return self._each(other, max)
+
+    def _each(self, other: Activations, do: Callable[[float, float], float]) -> Activations:
+        return Activations(
+            do(self.saved, other.saved),
+            do(self.peak, other.peak),
+            do(self.peak_with_gradients, other.peak_with_gradients),
+        )
+
+
+VALUES_NEEDED = ("longformer", "big_bird")
+"""Model types whose sparse attention asks for values: they run on real zeros instead of fakes."""
+
+
+class Traces:
+    """Traces of one model configuration; each model is built once."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        """``config``: of the classification model, labels and padding token included."""
+        self.config = config
+        self.fake = config.model_type not in VALUES_NEEDED
+        self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True) if self.fake else nullcontext()
+        self.models: dict[tuple[Setting, int], nn.Module] = {}
+        self.inventories: dict[tuple[ModelConfig, TrainConfig], list[Weight]] = {}
+        self.found: dict[tuple[Setting, int, int, int], Activations] = {}
+
+    def inventory(self, model: ModelConfig, train: TrainConfig) -> list[Weight]:
+        """Every parameter of the whole model, tuned so and in the optimizer's groups."""
+        if (model, train) not in self.inventories:
+            tuned = _tuned(self.config, model)
+            self.inventories[model, train] = inventory(tuned, family_of(self.config), train)
+        return self.inventories[model, train]
+
+    def activations(self, setting: Setting, *, rows: int, length: int) -> Activations:
+        """Bytes of one micro-batch of ``rows`` rows of ``length`` tokens each.
+
+        Traces the whole model where it is shallow, else two depths.
+        """
+        depth, period = self.config.num_hidden_layers, _period(self.config)
+        # From two blocks on: the last one is not like the others, and the first may not be.
+        least = max(2, setting.model.last_n + 1 if setting.model.tune == "last_n" else 2)
+        shallow = least + (depth - least) % period
+        if depth <= shallow + period:
+            return self.trace(setting, depth, rows, length)
+        first = self.trace(setting, shallow, rows, length)
+        second = self.trace(setting, shallow + period, rows, length)
+        return first + (second - first) * ((depth - shallow) / period)
+
+    def line(self, setting: Setting, *, length: int) -> Callable[[int], Activations]:
+        """Activations by number of rows: the higher one of two lines.
+
+        Each moment's bytes grow in a line with the rows. With few rows the peak is where a large
+        weight gets its gradient, with many where all activations are there.
+        """
+
+        def through(a: int, b: int) -> Callable[[int], Activations]:
+            low = self.activations(setting, rows=a, length=length)
+            slope = (self.activations(setting, rows=b, length=length) - low) * (1 / (b - a))
+            return lambda rows: low + slope * (rows - a)
+
+        if not self.fake:
+            return through(1, 2)
+        few, many = through(2, 3), through(62, 64)
+        return lambda rows: few(rows).highest(many(rows))
+
+    def trace(self, setting: Setting, depth: int, rows: int, length: int) -> Activations:
+        """Run forward and backward of the first ``depth`` blocks once and count."""
+        key = (setting, depth, rows, length)
+        if key not in self.found:
+            with self.mode:
+                if (setting, depth) not in self.models:
+                    self.models[setting, depth] = _model(at_depth(self.config, depth), setting)
+                model = self.models[setting, depth]
+                self.found[key] = _count(model, self._batch(rows, length), setting)
+        return self.found[key]
+
+    def _batch(self, rows: int, length: int) -> dict[str, torch.Tensor]:
+        ids = torch.zeros(rows, length, dtype=torch.long)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if family_of(self.config).token_types:
+            batch["token_type_ids"] = torch.zeros_like(ids)
+        return batch
+
+
+def _period(config: PretrainedConfig) -> int:
+    """Blocks after which their kinds (full or windowed attention) repeat."""
+    kinds = getattr(config, "layer_types", None) or []
+    for period in range(1, len(kinds) // 2 + 1):
+        if all(kinds[i] == kinds[i + period] for i in range(len(kinds) - period)):
+            return period
+    return 1
+
+
+def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
+    """The same model with its first ``depth`` blocks only."""
+    shallow = copy.deepcopy(config)
+    full = config.num_hidden_layers
+    for name, value in vars(config).items():
+        if isinstance(value, list) and len(value) == full and name in LISTS_OF_BLOCKS:
+            setattr(shallow, name, value[:depth])
+    shallow.num_hidden_layers = depth
+    return shallow
+
+
+LISTS_OF_BLOCKS = ("layer_types", "attention_window")
+
+
+def _tuned(config: PretrainedConfig, model: ModelConfig) -> Any:
+    with without_zero3_init(), torch.device("meta"):
+        base = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+    return tune(base, model)
+
+
+def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
+    # PEFT moves its layers about, which works on the meta device and not on fake tensors.
+    with unset_fake_temporarily():
+        model = _tuned(config, setting.model)
+    if setting.gradient_checkpointing:
+        enable_gradient_checkpointing(model, setting.model.tune)
+    set_training_mode(model)
+    _put_on_the_cpu(model)
+    _store_as_in_a_run(model, setting, family_of(config))
+    return model
+
+
+def _put_on_the_cpu(model: nn.Module) -> None:
+    """Zeros for weights on the meta device: fake ones under FakeTensorMode."""
+    made: dict[int, Any] = {}  # tied weights stay tied
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                if id(parameter) not in made:
+                    zeros = torch.zeros(parameter.shape, dtype=parameter.dtype)
+                    made[id(parameter)] = nn.Parameter(zeros, parameter.requires_grad)
+                module._parameters[name] = made[id(parameter)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+
+
+def _store_as_in_a_run(model: nn.Module, setting: Setting, family: Any) -> None:
+    """Give weights the types they have in a run, and frozen matrices their quantised product."""
+    half = setting.precision == "bf16"
+    for name, module in model.named_modules():
+        if half and not setting.autocast:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.bfloat16()
+        if not isinstance(module, (nn.Linear, Conv1D)) or module.weight.requires_grad:
+            continue
+        if half:
+            module.weight.data = module.weight.data.bfloat16()
+        if setting.model.quantize != "none" and block_of(name, family) is not None:
+            setattr(module, "forward", _quantized_forward(module, setting.model.quantize))  # noqa: B010
+
+
+def _quantized_forward(module: Any, quantize: Quantize) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        compute = torch.bfloat16 if module.weight.dtype == torch.bfloat16 else x.dtype
+        return QuantizedProduct.apply(x, module.weight, compute, quantize == "int8")
+
+    return forward
+
+
+class QuantizedProduct(torch.autograd.Function):
+    """What bitsandbytes keeps for the backward pass (0.50, autograd/_functions.py): the whole input
+    for int8, nothing for nf4; the dequantised matrix is a temporary (:mod:`.memory`)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, compute: torch.dtype, keep_input: bool) -> Any:
+        outputs = weight.numel() // x.shape[-1]
+        ctx.shape, ctx.dtype, ctx.kept = x.shape, x.dtype, x if keep_input else None
+        return x.new_empty((*x.shape[:-1], outputs), dtype=compute)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0].new_empty(ctx.shape, dtype=ctx.dtype), None, None, None
+
+
+def _count(model: nn.Module, batch: dict[str, torch.Tensor], setting: Setting) -> Activations:
+    counter = LiveBytes(model)
+    amp = setting.autocast and setting.precision == "bf16"
+    with ExitStack() as stack:
+        stack.enter_context(cuda_kernels(amp) if setting.device == "cuda" else nullcontext())
+        stack.enter_context(counter)
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            logits = model(**batch).logits
+        loss = F.cross_entropy(
+            logits.float(), torch.zeros(len(logits), dtype=torch.long), reduction="none"
+        ).sum()
+        del logits
+        saved = counter.live
+        loss.backward()
+    counter.close()
+    return Activations(saved, counter.peak, counter.peak_with_gradients)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages made by operations, as long as they live.
+
+    A parameter's gradient leaves ``live`` once it has been added up; ``peak_with_gradients`` keeps
+    it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.live = self.gradients = self.peak = self.peak_with_gradients = 0
+        self.sizes: dict[int, int] = {}
+        self.known = {p.untyped_storage()._cdata for p in model.parameters()}
+        self.known |= {b.untyped_storage()._cdata for b in model.buffers()}
+        self.learning = [p for p in model.parameters() if p.requires_grad]
+        self.hooks = [p.register_post_accumulate_grad_hook(self._added_up) for p in self.learning]
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        for hook in self.hooks:
+            hook.remove()
+        for parameter in self.learning:
+            parameter.grad = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._see(leaf)
+        self.peak = max(self.peak, self.live)
+        self.peak_with_gradients = max(self.peak_with_gradients, self.live + self.gradients)
+        return result
+
+    def _see(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.sizes[key] = storage.nbytes()
+        self.live += storage.nbytes()
+        weakref.finalize(storage, self._gone, key)
+
+    def _gone(self, key: int) -> None:
+        self.known.discard(key)
+        self.live -= self.sizes.pop(key)
+
+    def _added_up(self, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        key = parameter.grad.untyped_storage()._cdata
+        size = self.sizes.get(key, 0)
+        if size:
+            self.sizes[key] = 0
+            self.live -= size
+            self.gradients += size
+
+
+@contextmanager
+def cuda_kernels(amp: bool) -> Iterator[None]:
+    """Replace what the CPU computes in another way than CUDA, so that CUDA's bytes are counted.
+
+    Fused attention saves its inputs, output and a logsumexp per query, and no scores; dropout saves
+    one byte an element; autocast computes normalisation and softmax in fp32
+    (aten/src/ATen/autocast_mode.h). Patched by name: a TorchFunctionMode is off while the backward
+    pass recomputes a checkpointed block.
+    """
+
+    def attention(
+        query: Any, key: Any, value: Any, attn_mask: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        if amp:
+            query, key, value = (t.bfloat16() for t in (query, key, value))
+        bias = None if attn_mask is None else _bias(attn_mask, query.dtype)
+        return FusedAttention.apply(query, key, value, bias)
+
+    def in_fp32(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda x, *args, **kwargs: function(x.float(), *args, **kwargs)
+
+    with ExitStack() as stack:
+        replace = lambda name, new: stack.enter_context(patch.object(F, name, new))  # noqa: E731
+        replace("scaled_dot_product_attention", attention)
+        replace("dropout", _dropout)
+        for name in FP32_UNDER_AUTOCAST if amp else ():
+            replace(name, in_fp32(getattr(F, name)))
+        yield
+
+
+FP32_UNDER_AUTOCAST = ("layer_norm", "group_norm", "softmax", "log_softmax")
+
+
+def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
+
+
+def _bias(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Memory-efficient attention turns a boolean mask into numbers and pads its width."""
+    width = -(-mask.shape[-1] // EFFICIENT_ATTENTION_ALIGNMENT) * EFFICIENT_ATTENTION_ALIGNMENT
+    if mask.dtype != torch.bool and width == mask.shape[-1]:
+        return mask.to(dtype)
+    return torch.empty((*mask.shape[:-1], width), dtype=dtype)
+
+
+class FusedAttention(torch.autograd.Function):
+    """Shapes and saved tensors of flash or memory-efficient attention (Dao 2023; ATen
+    ``_scaled_dot_product_efficient_attention``). B: rows, H: heads, T: tokens, D: head size."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, bias: Any) -> Any:
+        batch, heads, tokens, _ = query.shape
+        # The output comes as (B, T, H, D): putting the heads side by side copies nothing.
+        out = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+        padded = -(-tokens // LOGSUMEXP_ALIGNMENT) * LOGSUMEXP_ALIGNMENT
+        logsumexp = torch.empty(batch, heads, padded, dtype=torch.float32)
+        saved = (query, key, value, out, logsumexp)
+        ctx.save_for_backward(*saved if bias is None else (*saved, bias))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None

@@ -1,0 +1,172 @@
+"""What one run takes of a device: model states, activations and buffers, and what fits beside them.
+
+Which method, quantisation and strategy go together is asked where a run asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from transformers import PretrainedConfig
+
+from llmclf.config import ConfigError
+from llmclf.model.config import QUANTIZED_METHODS, ModelConfig, Quantize, Tune
+from llmclf.plan.activations import Activations, Device, Setting, Traces
+from llmclf.plan.states import Precision, States, model_states
+from llmclf.train.config import TrainConfig
+from llmclf.train.engine import EffectiveLaunch, Strategy
+from llmclf.train.model_builder import strategy_problem
+
+
+def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
+    """Why the three cannot go together; None where they can."""
+    if quantize != "none" and method not in QUANTIZED_METHODS:
+        return "quantised weights cannot learn: use lora or head"
+    return strategy_problem(quantize, strategy)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """What a run takes of its fullest device, in bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    workspace: int
+    """Communication buffers, gathered and dequantised weights (an upper bound)."""
+    total: int
+    """At the fullest moment: the start of the backward pass, or the update."""
+    host_per_process: int = 0
+    """Of the machine's memory, for each process on it (zero3_offload)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything about a run that its memory depends on, but the micro-batch."""
+
+    traces: Traces
+    """Of the classification model's configuration, as ``prepare_config`` leaves it."""
+    model: ModelConfig
+    train: TrainConfig
+    """Decides the optimizer's groups."""
+    strategy: Strategy
+    world_size: int
+    precision: Precision
+    gradient_checkpointing: bool
+    length: int
+    """Tokens of the longest row of a micro-batch."""
+    device: Device = "cuda"
+
+    @cached_property
+    def states(self) -> States:
+        return model_states(
+            self.traces.inventory(self.model, self.train),
+            strategy=self.strategy,
+            world_size=self.world_size,
+            precision=self.precision,
+            quantize=self.model.quantize,
+        )
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            model=self.model,
+            precision=self.precision,
+            # ZeRO casts the model, and FSDP2 what it gathers; the others rely on autocast.
+            autocast=self.strategy in ("single", "ddp"),
+            gradient_checkpointing=self.gradient_checkpointing,
+            device=self.device,
+        )
+
+    def with_activations(self, acts: Activations, *, accumulation: int) -> Bytes:
+        """The total, given the activations."""
+        s = self.states
+        if self.strategy == "single" and accumulation == 1:
+            # Gradients start from none: the last ones come when most activations are gone.
+            moving = max(acts.peak_with_gradients, acts.peak, s.gradients)
+        else:
+            moving = acts.peak + s.gradients
+        passing = s.weights + s.optimizer + s.workspace + moving
+        update = s.model_states + s.workspace + s.step_workspace
+        return Bytes(
+            weights=s.weights,
+            gradients=s.gradients,
+            optimizer=s.optimizer,
+            activations=round(acts.peak),
+            workspace=s.workspace,
+            total=round(max(passing, update)),
+            host_per_process=s.host,
+        )
+
+
+def largest_micro_batch(
+    run: Run, capacity: int, *, most: int, line: Callable[[int], Activations]
+) -> int:
+    """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes; 0: none does.
+
+    ``line``: activations by number of rows (:meth:`.Traces.line`).
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        # With accumulation: gradients of the micro-batches before are there.
+        if run.with_activations(line(middle), accumulation=2).total <= capacity:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def parse_bytes(text: str, option: str = "--device-memory") -> int:
+    """``80GB``, ``80GiB``, ``81559MiB`` as bytes; ConfigError for anything else."""
+    units = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+    units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+    clean = text.strip().lower().replace(" ", "")
+    unit = clean.lstrip("0123456789.")
+    try:
+        value = float(clean.removesuffix(unit)) * units[unit]
+    except (KeyError, ValueError):
+        value = 0
+    if not 0 < value < 2**60:
+        raise ConfigError(
+            f"{option} {text!r}: not an amount of memory. Write it as 80GB (10^9 bytes), "
+            "80GiB (2^30) or 81559MiB, as nvidia-smi prints it."
+        )
+    return round(value)
+
+
+def of_run(
+    config: PretrainedConfig,
+    model_config: ModelConfig,
+    train: TrainConfig,
+    *,
+    launch: EffectiveLaunch,
+    length: int,
+) -> dict[str, int]:
+    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``; with
+    offload also those of each process in the memory of its machine.
+
+    ``launch``: the engine's :class:`.EffectiveLaunch`; ``length``: tokens of its longest row.
+    """
+    run = Run(
+        traces=Traces(config),
+        model=model_config,
+        train=train,
+        strategy=launch.strategy,
+        world_size=launch.world_size,
+        precision=launch.precision,
+        gradient_checkpointing=train.gradient_checkpointing,
+        length=length,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    rows = launch.micro_batch_size
+    acts = run.traces.activations(run.setting, rows=rows, length=length)
+    found = run.with_activations(acts, accumulation=launch.accumulation)
+    sizes = {f"{name}_bytes": value for name, value in vars(found).items()}
+    if not found.host_per_process:
+        del sizes["host_per_process_bytes"]
+    return sizes

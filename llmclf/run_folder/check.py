@@ -1,0 +1,77 @@
+"""Whether a run may go into a folder: free, unfinished and of the same settings, or finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from llmclf.config import ConfigError, flatten
+
+
+def problems(folder: Path) -> list[str]:
+    """Why the folder could not be written, without writing anything."""
+    path = folder.absolute()
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
+        return []
+    return [
+        f"output_dir={str(folder)!r}: {nearest} is not a folder that can be written. "
+        "Choose another --output-dir."
+    ]
+
+
+def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Raise ConfigError unless the folder is free, or holds an unfinished run of the same settings
+    to resume."""
+    # Hidden files are what an end amid the very first write left.
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return
+    if not resume:
+        raise ConfigError(
+            f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
+            "another --output-dir or --name."
+        )
+    if (folder / "results.json").exists():
+        raise ConfigError(
+            f"output_dir={str(folder)!r}: this run is finished; there is nothing to resume."
+        )
+    differing = differences(folder, settings)
+    if differing:
+        raise ConfigError(
+            f"--resume: the settings differ from those in {folder}: {'; '.join(differing)}."
+        )
+
+
+def finished(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds a finished run of these settings."""
+    return (folder / "results.json").is_file() and not differences(folder, settings)
+
+
+def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
+    """Settings in which the stored experiment differs, as ``key: stored -> given``; the folder's
+    own name and trackers aside, which decide no result.
+
+    Raises ConfigError when the folder holds no readable experiment.json.
+    """
+    path = folder / "experiment.json"
+    try:
+        stored = flatten(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}). Choose another --output-dir."
+        ) from error
+    given = flatten(settings)
+    return [
+        f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
+        for key in sorted(stored.keys() | given.keys())
+        if key != "output_dir"
+        and not key.startswith("track.")
+        and stored.get(key) != given.get(key)
+    ]
+
+
+def membership(folder: Path) -> str:
+    """Hash of the rows that a finished run used."""
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["membership"]

@@ -1,0 +1,80 @@
+"""What a run writes: first what is about to run, last results.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.data.corpus import Splits
+from llmclf.evaluate.predictions import Predictions
+from llmclf.run_folder import PAIR
+from llmclf.run_folder.curves import plot_curves
+
+
+def start(folder: Path, files: dict[str, Any], splits: Splits, seen: dict[str, str]) -> None:
+    """Create the folder with these JSON files and the rows of the splits; ``seen``: see
+    :class:`llmclf.data.audit.Audit`."""
+    try:
+        for name, value in files.items():
+            write_text(folder / name, dump_json(value))
+        write_rows(splits, seen, folder / "splits.parquet")
+    except OSError as error:
+        raise ConfigError(f"output_dir={str(folder)!r} cannot be written: {error}.") from error
+
+
+def write_rows(splits: Splits, seen: dict[str, str], path: Path) -> None:
+    """Write which row is in which split, and what a report needs of the rows.
+
+    Columns: ``id``, ``split``, ``words`` (of text and pair); of test rows alone ``text`` (with the
+    pair behind PAIR) and ``seen`` (the kind of repeat, where an earlier split has the row too).
+    """
+    parts = []
+    for name, split in splits.named():
+        texts = [pl.Series(t, dtype=pl.String) for t in (split.texts, split.pairs) if t is not None]
+        words = sum(t.str.count_matches(r"\S+").cast(pl.Int32) for t in texts)
+        test = name == "test"
+        parts.append(
+            pl.DataFrame(
+                {
+                    "id": pl.Series(split.ids, dtype=pl.String),
+                    "split": pl.Series([name], dtype=pl.String).new_from_index(0, len(split)),
+                    "words": words,
+                    "text": pl.Series(
+                        split.joined(PAIR) if test else [None] * len(split), dtype=pl.String
+                    ),
+                    "seen": pl.Series(
+                        [seen.get(id_) if test else None for id_ in split.ids], dtype=pl.String
+                    ),
+                }
+            )
+        )
+    pl.concat(parts).write_parquet(path)
+
+
+def finish(
+    folder: Path, results: dict[str, Any], validation: Predictions | None, test: Predictions
+) -> None:
+    """Write predictions, curves and, last of all, results.json: a run that has one is finished."""
+    if validation is not None:
+        validation.write(folder / "predictions" / "validation.parquet")
+    test.write(folder / "predictions" / "test.parquet")
+    if (folder / "metrics.jsonl").exists():
+        plot_curves(folder / "metrics.jsonl", folder / "curves.png")
+    write_text(folder / "results.json", dump_json(results))
+
+
+def summary(folder: Path) -> str:
+    """One line on a finished run."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    test, prior, cost = results["test"], results["prior"], results["cost"]
+    done = "trained" if cost["train_seconds"] is not None else "scored"
+    seconds = cost["predict_seconds" if done == "scored" else "train_seconds"]
+    took = "from the cache" if seconds is None else f"in {seconds:.1f} s"
+    return (
+        f"{results['name']}: test macro-F1 {test['macro_f1']:.4f} (prior {prior['macro_f1']:.4f}), "
+        f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, {done} {took} -> {folder}"
+    )

@@ -1,0 +1,70 @@
+"""What surrounds a run: signals, the watchdog over the ranks, and the answer to a full memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from llmclf.config import UserError
+from llmclf.supervise import out_of_memory, signals
+from llmclf.supervise.watchdog import POLL_SECONDS, Launch, Verdict, Watchdog
+
+
+@contextlib.contextmanager
+def supervised() -> Iterator[None]:
+    """Run the block such that a signal, a dead rank or a full memory ends or restarts it on all
+    ranks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    launch = Launch.of_this_process()
+    watchdog = None if launch.alone else Watchdog(launch)
+    with signals.handled(watched=watchdog is not None):
+        if watchdog is not None:
+            watchdog.start()
+        try:
+            yield
+        except BaseException as error:
+            after_error(error, launch, watchdog)
+            raise
+        if watchdog is not None:
+            watchdog.leave(failed=False)
+
+
+def after_error(error: BaseException, launch: Launch, watchdog: Watchdog | None) -> None:
+    """Restart if memory is short; else say what this rank knows, and leave the run."""
+    micro_batch_size = out_of_memory.in_use()
+    if out_of_memory.is_out_of_memory(error) and micro_batch_size is not None:
+        retry(launch, watchdog, micro_batch_size)
+    stopped = isinstance(error, signals.Stopped)
+    if stopped and launch.rank == 0:
+        print(str(error), flush=True)
+    if stopped and watchdog is not None:
+        watchdog.leave(failed=False)
+    if stopped:
+        # All is saved, and whoever sent the signal waits: the interpreter takes seconds to end.
+        os._exit(signals.EXIT_CODE)
+    if watchdog is None:
+        return
+    own = (UserError, FloatingPointError)
+    if launch.world_size > 1 and isinstance(error, Exception) and not isinstance(error, own):
+        # A collective fails when a peer dies or restarts: then the watchdog says what happened,
+        # and does what follows, while this error is on its way.
+        time.sleep(3 * POLL_SECONDS)
+    watchdog.leave(failed=not isinstance(error, SystemExit) or bool(error.code))
+
+
+def retry(launch: Launch, watchdog: Watchdog | None, micro_batch_size: int) -> None:
+    """Start all ranks again with half the micro-batch, or end them where there is no half."""
+    text, half = out_of_memory.message(launch.rank, micro_batch_size), micro_batch_size // 2
+    if watchdog is not None:
+        watchdog.post(Verdict("memory" if half else "exhausted", text, half))
+        threading.Event().wait()  # the watchdog ends this process
+    print(text, file=sys.stderr, flush=True)
+    if half:
+        out_of_memory.restart(half)
+    os._exit(1)
