@@ -19,6 +19,7 @@ import torch
 
 from llmclf import embedded
 from llmclf.environment import describe
+from llmclf.extras import install_hint
 from llmclf.train.engine import Strategy, resolve_precision
 from llmclf.train.memory import STRATEGIES
 
@@ -162,7 +163,7 @@ def warnings(found: dict[str, Any]) -> list[str]:
 def _missing(package: str) -> str | None:
     if importlib.util.find_spec(package) is not None:
         return None
-    return f"{package} is not installed: pip install 'llmclf[{OPTIONAL[package]}]'"
+    return f"{package} is not installed: {install_hint(OPTIONAL[package])}"
 
 
 def _disk(path: str | Path) -> tuple[int | None, int]:

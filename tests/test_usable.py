@@ -46,8 +46,8 @@ def test_says_why_a_strategy_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     found = usable.usable()
-    assert "llmclf[deepspeed]" in str(found["strategies"]["zero2"])
-    assert "llmclf[quantize]" in str(found["quantize"]["nf4"])
+    assert ".[deepspeed]" in str(found["strategies"]["zero2"])
+    assert ".[quantize]" in str(found["quantize"]["nf4"])
     assert "accelerator" in str(found["strategies"]["fsdp2"])
     assert found["strategies"]["ddp"] is None
 

@@ -17,6 +17,7 @@ from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.config import ConfigError
+from llmclf.extras import install_hint
 from llmclf.model.family import Family
 
 Quantize = Literal["none", "int8", "nf4"]
@@ -37,7 +38,7 @@ def problems(quantize: Quantize, tune: str) -> list[str]:
     if importlib.util.find_spec("bitsandbytes") is None:
         found.append(
             f"model.quantize={quantize!r} needs bitsandbytes, which is not installed. "
-            "Install it: pip install 'llmclf[quantize]'."
+            f"Install it: {install_hint('quantize')}."
         )
     return found
 
