@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,9 +189,8 @@ def read_corpus(chosen: Experiment, options: PlanOptions, config: PretrainedConf
         lengths = encode(splits.train, tokenizer, cut).lengths
     except UserError as error:
         longest = options.length or allowed
-        why = (
-            "given" if given else f"the corpus is not read here: {str(error).splitlines()[0][:120]}"
-        )
+        reason = textwrap.shorten(str(error).splitlines()[0], 160, placeholder=" ...")
+        why = "given" if given else f"the corpus is not read here: {reason}"
         return Corpus(
             longest=longest,
             rows=options.rows,

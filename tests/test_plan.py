@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llmclf import cli, experiment, plan, planner
 from llmclf.config import ConfigError
 from llmclf.model.build import ModelConfig
-from llmclf.plan_report import launch_line
+from llmclf.plan_report import Report, launch_line, show
 from llmclf.train.footprint import Bytes, impossible, parse_bytes
 from tests.tiny import make_bert, write_corpus
 
@@ -197,3 +201,76 @@ def test_llama_recipes_get_lines_that_their_parser_takes(
     if name == "gpt_lora_int8":
         assert "outside of the parameters" in by_strategy["fsdp2"]["problem"]
         assert by_strategy["zero3"]["bytes"]["weights"] > 1.4e9
+
+
+LONG = "zero3_offload_to_a_disk_of_the_next_machine"
+IMPOSSIBLE = "bitsandbytes keeps 8-bit weights outside of the parameters that FSDP divides"
+
+
+def printed(width: int, strategy: Any = LONG) -> str:
+    """A plan of large numbers, of a strategy with a long name, and of all that can be wrong."""
+    sizes = Bytes(
+        *(int(gigabytes * 1e9) for gigabytes in (1111.1, 222.2, 333.3, 44.4, 5.5, 6666.6))
+    )
+    fine = dataclasses.replace(
+        made("full", strategy), bytes=sizes, micro_batch_size=4096, largest_micro_batch=3987
+    )
+    full = dataclasses.replace(fine, strategy="ddp", fits=False, micro_batch_size=0,
+                               largest_micro_batch=0)  # fmt: skip
+    found = [
+        fine,
+        full,
+        dataclasses.replace(full, strategy="zero1"),
+        dataclasses.replace(fine, strategy="zero3_offload", fits=False, exceeds_host=True,
+                            host_bytes=8888 * 10**9),
+        dataclasses.replace(made("lora", "fsdp2"), quantize="int8", bytes=None, fits=False,
+                            problem=IMPOSSIBLE, micro_batch_size=0),
+    ]  # fmt: skip
+    devices = planner.Devices(number=8, per_machine=8, capacity=73_600_000_000, host_memory=10**12)
+    report = Report(
+        recipe=Path("recipes/bert_large.py"),
+        rest=[],
+        saves_adapter=False,
+        devices=devices,
+        device_memory="80GB",
+        found=found,
+        own=None,
+        overall=fine,
+        time={"hours": None},
+    )
+    file = io.StringIO()
+    show(Console(file=file, width=width), report)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 139, 140, 200])
+def test_every_number_is_whole_in_a_terminal_of(width: int) -> None:
+    text = printed(width)
+    assert "…" not in text
+    launch = next(line for line in text.splitlines() if "accelerate launch" in line)
+    assert all(len(line) <= width for line in text.splitlines() if line != launch)
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in text.splitlines() if line.startswith("│")]
+    assert "".join(row[1] for row in rows[: len(rows) - 4]) == LONG  # folded where it must be
+    first, *_, offload, last = [row for row in rows if row[0]]
+    parts = ["1,111.1", "222.2", "333.3", "44.4", "5.5"]
+    if "1,111.1" in first:
+        assert first[2:] == [*parts, "6,666.6", "", "yes", "4096", "3987", "no"]
+        assert offload[2:] == [*parts, "6,666.6", "8,888.0", "no", "4096", "3987", "no"]
+    else:
+        assert first[2:] == ["6,666.6", "yes", "4096"]
+        assert offload[2:] == ["6,666.6", "no", "4096"]
+    assert ("1,111.1" in first) == (width == 200)
+    assert set(last[2:]) == {"", "no"}
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_reasons_stand_under_the_table(width: int) -> None:
+    below = " ".join(printed(width).rpartition("┘")[2].split())
+    assert f"lora+int8 by fsdp2: {IMPOSSIBLE}" in below
+    assert "full by ddp, zero1: one row needs more than 73.6 GB of a device" in below
+    assert "full by zero3_offload: 8,888.0 GB of host memory for the 8 process(es)" in below
+
+
+@pytest.mark.parametrize(("width", "whole"), [(120, False), (141, True)])
+def test_parts_of_the_total_need_about_140_columns(width: int, whole: bool) -> None:
+    assert ("activations" in printed(width, "fsdp2")) == whole
