@@ -149,8 +149,9 @@ def devices_of(options: PlanOptions) -> Devices:
     )
 
 
-def load_recipe(path: Path, rest: Sequence[str]) -> Experiment:
-    """The recipe's experiment with the overrides that were given; ConfigError for what is none."""
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The names that a recipe file defines, ``experiment`` or ``experiments`` among them;
+    ConfigError for what is none."""
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such recipe. Give a file such as recipes/gpt2.py.")
     try:
@@ -159,11 +160,20 @@ def load_recipe(path: Path, rest: Sequence[str]) -> Experiment:
         raise
     except Exception as error:
         raise ConfigError(f"{path}: not a recipe ({type(error).__name__}: {error}).") from error
-    if "experiment" not in names:
-        many = "experiments" in names
-        reason = "a comparison of several runs" if many else "not a recipe: no experiment()"
+    if not {"experiment", "experiments"} & set(names):
         raise ConfigError(
-            f"{path}: {reason}. Plan a recipe of one method, as recipes/bert_base.py."
+            f"{path}: not a recipe: no experiment(). Give a file such as recipes/bert_base.py."
+        )
+    return names
+
+
+def load_recipe(path: Path, rest: Sequence[str]) -> Experiment:
+    """The recipe's experiment with the overrides that were given; ConfigError for what is none."""
+    names = read_recipe(path)
+    if "experiment" not in names:
+        raise ConfigError(
+            f"{path}: a comparison of several runs. Plan a recipe of one method, as "
+            "recipes/bert_base.py."
         )
     planned = experiments.Launch(experiment=names["experiment"]())
     launch = experiments.parse(planned, list(rest), str(names.get("__doc__") or ""))
