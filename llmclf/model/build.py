@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -31,6 +29,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from llmclf import embedded
 from llmclf.config import ConfigError
 from llmclf.model.family import Family, context_length, family_of, within
+from llmclf.model.hub import refusal
 from llmclf.model.quantize import Quantize, check_quantized, keep_layout, quantization_config
 from llmclf.model.quantize import problems as quantize_problems
 
@@ -372,30 +371,3 @@ def from_pretrained(auto_class: Any, checkpoint: str, **kwargs: Any) -> Any:
         raise ConfigError(
             f"model.checkpoint={checkpoint!r} cannot be loaded: {reason[:300]} {advice}"
         ) from error
-
-
-def refusal(error: BaseException, checkpoint: str) -> str | None:
-    """What to do where the hub answered that it does not hand a checkpoint out; None where it was
-    something else. transformers raises an OSError for all, caused by what the hub said."""
-    login = "give this machine a token of your account: `hf auth login`, or HF_TOKEN."
-    cause: BaseException | None = error
-    while cause is not None:
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if isinstance(cause, GatedRepoError):
-            return (
-                f"is gated (the hub answered {status}). Accept the licence on its page, "
-                f"{constants.ENDPOINT}/{checkpoint}, then {login}"
-            )
-        if isinstance(cause, RepositoryNotFoundError):
-            return (
-                f"{constants.ENDPOINT} has no such checkpoint, or keeps it private. Check the "
-                f"name, or {login}"
-            )
-        if status in (401, 403):
-            return (
-                f"the hub refused it ({status}): the token of this machine is not valid, or has no "
-                f"right to read it. Look at {constants.ENDPOINT}/{checkpoint} whether a licence "
-                f"has to be accepted, then {login}"
-            )
-        cause = cause.__cause__ or cause.__context__
-    return None
