@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ LAUNCHER = (
     "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GPUS_ON_NODE", "SLURM_CPUS_PER_TASK",
 )  # fmt: skip
 """Variables that are shown: by name, since others (SLURM_JOB_USER, tokens) must not be."""
+NO_BREAK = "\u00a0"  # a space at which no line ends
 SMALL_SHARED_MEMORY = 2**30  # NCCL and data loaders share tensors there; containers give 64 MB
 
 
@@ -185,10 +187,28 @@ def _version(package: str) -> str | None:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The report as text, one fact a line."""
+    """The report as text, one fact a line, broken between words where a terminal is narrower; in a
+    pipe or a file each is whole."""
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns
+    text = [line for fact in facts(found) for line in (wrapped(fact, width) if width else [fact])]
+    return [line.replace(NO_BREAK, " ") for line in text]
+
+
+def wrapped(fact: str, width: int) -> list[str]:
+    """A fact in lines of at most ``width`` characters, or of a single longer word. What has lines
+    of its own, such as the table of nvidia-smi, stays as it is."""
+    if "\n" in fact:
+        return [fact]
+    return textwrap.wrap(
+        fact, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def facts(found: dict[str, Any]) -> list[str]:
+    """The report as text, one fact each."""
     versions = found["packages"].items()
     text = [f"python {found['python']}, {found['platform']}"]
-    text.append("packages: " + ", ".join(f"{n} {v}" for n, v in versions if v))
+    text.append("packages: " + ", ".join(f"{n}{NO_BREAK}{v}" for n, v in versions if v))
     absent = [n for n, v in versions if not v]
     text += [f"not installed: {', '.join(absent)}"] if absent else []
     text.append(f"commit {found['git_commit'] or 'unknown'}, CUDA {found['cuda'] or 'none'}")
