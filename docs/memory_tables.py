@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmclf.cli.plan import Corpus, traces_of
 from llmclf.data.config import DataConfig
 from llmclf.methods.fine_tune import FineTune
 from llmclf.model.config import ModelConfig
+from llmclf.plan.corpus import Corpus, traces_of
 from llmclf.plan.footprint import parse_bytes
 from llmclf.plan.known import known_config
 from llmclf.plan.search import HEADROOM, Devices, Option, plan
@@ -54,7 +54,7 @@ def table(checkpoint: str) -> str:
         train=TrainConfig(global_batch_size=GLOBAL_BATCH, precision="bf16"),
     )
     corpus = Corpus(longest=LENGTH, rows=None, mean_tokens=None, num_labels=3, source="")
-    traces = traces_of(chosen, known_config(checkpoint), corpus)
+    traces = traces_of(chosen.model, known_config(checkpoint), corpus)
     capacity = int(parse_bytes(MEMORY) * (1 - HEADROOM))
     text = f"### {checkpoint}\n\n{HEADER}"
     for devices in DEVICES:

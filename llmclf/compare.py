@@ -15,8 +15,8 @@ from llmclf.config import ConfigError, UserError, flatten, plain, to_json
 from llmclf.data.audit import Audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
-from llmclf.experiment import prepare_data, run, validate
-from llmclf.methods.method import Experiment
+from llmclf.experiment import prepare_data, run
+from llmclf.methods.method import Experiment, validate
 from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig

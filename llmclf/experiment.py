@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 
 from llmclf import run_folder
-from llmclf.config import ConfigError
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import Splits, load_splits
 from llmclf.evaluate import calibration
@@ -23,10 +22,10 @@ from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.outcome import Outcome, calibrated
 from llmclf.evaluate.prior import prior
 from llmclf.evaluate.scores import score
-from llmclf.methods.method import Experiment
+from llmclf.methods.method import Experiment, validate
 from llmclf.run_folder import check, write
 from llmclf.run_folder.environment import describe, recipe
-from llmclf.terminal import is_main, main_console, show, show_bytes, show_settings
+from llmclf.terminal import is_main, main_console, show, show_bytes
 from llmclf.trackers.mirror import mirrored
 
 
@@ -62,14 +61,6 @@ def run(
             write.finish(folder, results, outcome.validation, outcome.test)
             console.print(write.summary(folder), markup=False, soft_wrap=True)
     return folder
-
-
-def validate(experiment: Experiment) -> None:
-    """Check all combinations at once; ConfigError lists every problem, before anything is
-    downloaded."""
-    problems = experiment.problems() + check.problems(experiment.folder)
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audit]:
@@ -124,9 +115,8 @@ def results_of(
 
 
 def dry_run(experiment: Experiment, console: Console) -> None:
-    """Show the settings, the audit and the plan; no weights, no training, nothing written."""
+    """Show the audit and the plan; no weights, no training, nothing written."""
     validate(experiment)
-    show_settings(console, experiment.to_json())
     splits, _ = prepare_data(experiment, console)
     method = experiment.prepare(splits, weights=False)
     announce(method.plan(), method.warnings(), console)

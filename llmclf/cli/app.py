@@ -1,112 +1,74 @@
-"""The ``llmclf`` command. Each command imports what it needs: comparing runs needs no torch."""
+"""The ``llmclf`` command: which commands there are; each imports what it needs when it runs."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
+from typing import Annotated, Any, Union
 
 import tyro
-from rich.console import Console
-from tyro.extras import SubcommandApp
 
-from llmclf.config import ConfigError, exit_on_user_error, write_text
-from llmclf.report.config import ReportConfig
+from llmclf.cli.compare import Compare
+from llmclf.cli.env import Env
+from llmclf.cli.plan import Plan
+from llmclf.cli.recipes import Recipes
+from llmclf.cli.slurm import Slurm, joined
+from llmclf.config import did_you_mean, exit_on_user_error
 
-app = SubcommandApp()
-REPORT = ReportConfig()
-DESCRIPTION = """Compare ways of classifying text.
+COMMANDS: dict[str, type[Any]] = {
+    "recipes": Recipes,
+    "plan": Plan,
+    "env": Env,
+    "slurm": Slurm,
+    "compare": Compare,
+}
+TAKE_OPTIONS_OF_A_RECIPE = (Plan, Slurm)
+DESCRIPTION = """Which language-model approach should classify my text, and what does it cost?
 
-llmclf plan RECIPE says what fits on your devices, llmclf slurm RECIPE prints a job script (each
-with --help), llmclf --version the version.
+llmclf COMMAND --help shows a command's options, llmclf --version the version. Completion of names
+and options: llmclf --tyro-print-completion bash (or zsh, tcsh).
 """
 
 
-@app.command
-def compare(
-    runs: tyro.conf.Positional[tuple[Path, ...]],
-    *,
-    output_dir: Path | None = None,
-    markdown: Path | None = None,
-    skip_unfinished: tyro.conf.FlagCreatePairsOff[bool] = False,
-    report: ReportConfig = REPORT,
-) -> None:
-    """Compare finished runs on the same rows: scores with intervals, costs, and a verdict.
-
-    Args:
-        runs: Run folders, or folders of run folders.
-        output_dir: Folder to write the report to: report.html, report.md and tables/*.csv.
-        markdown: File to write the table of scores to, too, in Markdown.
-        skip_unfinished: Leave out runs without usable results instead of refusing them.
-        report: How the runs are compared.
-    """
-    from llmclf.report.analyse import analyse
-    from llmclf.report.comparison import Comparison
-    from llmclf.report.write import write
-    from llmclf.run_folder.find import read_all
-
-    found, left_out = read_all(runs, skip_unfinished=skip_unfinished)
-    title = f"Comparison of {', '.join(dict.fromkeys(run.name for run in found))}"
-    analysis = analyse(found, report, title=title, failed=left_out)
-    table = Comparison(analysis)
-    Console().print(table)
-    if markdown is not None:
-        try:
-            write_text(markdown, table.markdown())
-        except OSError as error:
-            raise ConfigError(f"--markdown {markdown}: cannot be written ({error}).") from error
-    if output_dir is not None:
-        path = write(analysis, output_dir)["report.html"]
-        Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command(name="plan")
-def plan_command(recipe: tyro.conf.Positional[Path]) -> None:
-    """Show which methods and strategies fit your devices (llmclf plan --help: all options).
-
-    Args:
-        recipe: A recipe file; its own options may follow.
-    """
-    raise AssertionError("main() hands the arguments over: those of the recipe are not known here")
-
-
-@app.command
-def env(*, json: Path | None = None) -> None:
-    """Show what this machine is, and which strategies and quantisations run on it.
-
-    Args:
-        json: File to write the report to, too, as JSON.
-    """
-    from llmclf.cli.env import lines, report
-    from llmclf.config import dump_json
-
-    machine = report()
-    for line in lines(machine):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
-    if json is not None:
-        try:
-            write_text(json, dump_json(machine))
-        except OSError as error:
-            raise ConfigError(f"--json {json}: cannot be written ({error}).") from error
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0: done, 2: the user's mistake, 1: a failure of ours."""
-    if sys.argv[1:] == ["--version"]:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
         print(version("llmclf"))
         return
     with exit_on_user_error():
-        # These pass on options of the recipe, which tyro would refuse.
-        if sys.argv[1:2] == ["plan"]:
-            from llmclf.cli import plan
+        check_name(words)
+        command, rest = parse(joined(words), return_unknown_args=True)
+        if rest and not isinstance(command, TAKE_OPTIONS_OF_A_RECIPE):
+            parse(words)  # exits, naming what it does not know and the nearest it does
+        command.run(rest)
 
-            plan.main(sys.argv[2:])
-        elif sys.argv[1:2] == ["slurm"]:
-            from llmclf.cli import slurm
 
-            slurm.main(sys.argv[2:])
-        else:
-            app.cli(prog="llmclf", description=DESCRIPTION)
+def parse(words: Sequence[str], **settings: Any) -> Any:
+    """The command of these words; tyro exits with 2 on a mistake."""
+    commands: Any = Union[  # noqa: UP007  # made at run time
+        tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items())
+    ]
+    return tyro.cli(
+        commands,
+        args=list(words),
+        prog="llmclf",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+        **settings,
+    )
+
+
+def check_name(words: Sequence[str]) -> None:
+    """Exit with 2, naming the nearest command, for one that there is not."""
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        hint = did_you_mean(words[0], COMMANDS)
+        print(
+            f"error: llmclf {words[0]!r}: no such command.{hint} There are: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

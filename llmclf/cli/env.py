@@ -11,16 +11,22 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
+from rich.console import Console
 
 from llmclf import embedded
-from llmclf.plan.states import STRATEGIES
+from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.extras import install_hint
 from llmclf.run_folder.environment import describe
-from llmclf.train.engine import Strategy, resolve_precision
+
+if TYPE_CHECKING:
+    from llmclf.train.engine import Strategy
 
 OPTIONAL = {
     "deepspeed": "deepspeed",
@@ -40,11 +46,34 @@ LAUNCHER = (
     "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GPUS_ON_NODE", "SLURM_CPUS_PER_TASK",
 )  # fmt: skip
 """Variables that are shown: by name, since others (SLURM_JOB_USER, tokens) must not be."""
+NO_BREAK = "\u00a0"  # a space at which no line ends
 SMALL_SHARED_MEMORY = 2**30  # NCCL and data loaders share tensors there; containers give 64 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Env:
+    """Show what this machine is, and which strategies and quantisations run on it."""
+
+    json: Path | None = None
+    """File to write the report to, too, as JSON."""
+
+    def run(self, rest: Sequence[str]) -> None:
+        """Print the report."""
+        assert not rest
+        machine = report()
+        for line in lines(machine):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        if self.json is not None:
+            try:
+                write_text(self.json, dump_json(machine))
+            except OSError as error:
+                raise ConfigError(f"--json {self.json}: cannot be written ({error}).") from error
 
 
 def report() -> dict[str, Any]:
     """Everything, as JSON values; None for what is not known."""
+    from llmclf.train.engine import resolve_precision
+
     described = describe()
     return {
         **described,
@@ -65,6 +94,8 @@ def report() -> dict[str, Any]:
 
 def devices() -> list[dict[str, Any]]:
     """Accelerators: name, memory in bytes, compute capability."""
+    import torch
+
     found = []
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
@@ -104,6 +135,8 @@ def interfaces() -> dict[str, int | None]:
 
 def cpu_features() -> list[str]:
     """What decides the speed of bf16 on the CPU."""
+    import torch
+
     has = torch.cpu.get_capabilities()
     names = ("avx2", "avx512", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_tile", "bf16", "sve")
     return [name for name in names if has.get(name)]
@@ -123,6 +156,8 @@ def hub() -> dict[str, Any]:
 
 def usable() -> dict[str, dict[str, str | None]]:
     """Strategy or quantisation -> None where it runs here, else why not."""
+    from llmclf.plan.states import STRATEGIES
+
     return {
         "strategies": {name: why_not(name) for name in STRATEGIES},
         "quantize": {
@@ -135,6 +170,8 @@ def usable() -> dict[str, dict[str, str | None]]:
 
 def why_not(strategy: Strategy) -> str | None:
     """Why a strategy does not run here; None where it does."""
+    import torch
+
     gpu = torch.cuda.is_available()
     if strategy.startswith("zero"):
         return _missing("deepspeed")
@@ -162,7 +199,7 @@ def warnings(found: dict[str, Any]) -> list[str]:
 def _missing(package: str) -> str | None:
     if importlib.util.find_spec(package) is not None:
         return None
-    return f"{package} is not installed: pip install 'llmclf[{OPTIONAL[package]}]'"
+    return f"{package} is not installed: {install_hint(OPTIONAL[package])}"
 
 
 def _disk(path: str | Path) -> tuple[int | None, int]:
@@ -184,10 +221,28 @@ def _version(package: str) -> str | None:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The report as text, one fact a line."""
+    """The report as text, one fact a line, broken between words where a terminal is narrower; in a
+    pipe or a file each is whole."""
+    width = shutil.get_terminal_size(fallback=(0, 0)).columns
+    text = [line for fact in facts(found) for line in (wrapped(fact, width) if width else [fact])]
+    return [line.replace(NO_BREAK, " ") for line in text]
+
+
+def wrapped(fact: str, width: int) -> list[str]:
+    """A fact in lines of at most ``width`` characters, or of a single longer word. What has lines
+    of its own, such as the table of nvidia-smi, stays as it is."""
+    if "\n" in fact:
+        return [fact]
+    return textwrap.wrap(
+        fact, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def facts(found: dict[str, Any]) -> list[str]:
+    """The report as text, one fact each."""
     versions = found["packages"].items()
     text = [f"python {found['python']}, {found['platform']}"]
-    text.append("packages: " + ", ".join(f"{n} {v}" for n, v in versions if v))
+    text.append("packages: " + ", ".join(f"{n}{NO_BREAK}{v}" for n, v in versions if v))
     absent = [n for n, v in versions if not v]
     text += [f"not installed: {', '.join(absent)}"] if absent else []
     text.append(f"commit {found['git_commit'] or 'unknown'}, CUDA {found['cuda'] or 'none'}")

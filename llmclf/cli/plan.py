@@ -1,45 +1,30 @@
-"""``llmclf plan``: which methods and strategies fit the devices, before one is taken.
-
-Every method x strategy of a recipe: bytes per device, the largest micro-batch, and the launch line
-of the cheapest. Needs neither weights nor a GPU, and for known checkpoints no hub.
-"""
+"""``llmclf plan``: which methods and strategies fit the devices, before one is taken."""
 
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
-from rich.console import Console
-from transformers import PretrainedConfig
 
-from llmclf.cli.recipe import RunCommand, read
-from llmclf.config import ConfigError, UserError, to_json
-from llmclf.data.corpus import load_splits
-from llmclf.data.encode import encode
+from llmclf.cli.recipe_file import read_recipe
+from llmclf.config import ConfigError, to_json
 from llmclf.methods.fine_tune import FineTune
-from llmclf.model.build import load_tokenizer, max_tokens, prepare_config
-from llmclf.model.family import context_length, family_of
-from llmclf.plan.activations import Traces
-from llmclf.plan.footprint import parse_bytes
-from llmclf.plan.known import config_for_planning
-from llmclf.plan.search import HEADROOM, METHODS, Devices, cheapest, plan
-from llmclf.plan.show import Report, show, write
-from llmclf.terminal import quieten
-from llmclf.train.config import TrainConfig
-from llmclf.train.loop import num_steps
 
-LABELS_IF_UNKNOWN = 2
+if TYPE_CHECKING:
+    from llmclf.plan.search import Devices
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """What ``llmclf plan`` takes besides the recipe's own options."""
+class Plan:
+    """Show which methods and strategies fit your devices, and the launch line of the cheapest.
+
+    Every method x strategy of a recipe: bytes per device and the largest micro-batch. Needs neither
+    weights nor a GPU, and for known checkpoints no hub. The recipe's own options may follow.
+    """
 
     recipe: tyro.conf.Positional[Path]
     """A recipe file; every option of the recipe may follow."""
@@ -79,45 +64,43 @@ class PlanOptions:
                 "--tokens-per-second and --measured both give a throughput: take one."
             )
 
+    def run(self, rest: Sequence[str]) -> None:
+        """Print the plan of the recipe with its own options, ``rest``."""
+        experiment = load_recipe(self.recipe, rest)
+        from llmclf.terminal import quieten
 
-@dataclass(frozen=True, kw_only=True)
-class Corpus:
-    """What memory and time depend on of the rows."""
-
-    longest: int
-    """Tokens of the longest row."""
-    rows: int | None
-    mean_tokens: float | None
-    num_labels: int
-    source: str
-    """Where these come from, for the reader."""
+        quieten()
+        make_plan(self, experiment, rest)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run the command with these arguments."""
-    quieten()
-    options, rest = tyro.cli(
-        PlanOptions,
-        args=list(argv),
-        prog="llmclf plan",
-        description=__doc__,
-        return_unknown_args=True,
-    )
-    chosen = load_recipe(options.recipe, rest)
-    speed = throughput(options)
-    console = Console()
+def make_plan(options: Plan, experiment: FineTune, rest: Sequence[str]) -> None:
+    """Search, print and, if asked for, write the plan."""
+    from rich.console import Console
+
+    from llmclf.plan.corpus import duration, read_corpus, traces_of
+    from llmclf.plan.known import config_for_planning
+    from llmclf.plan.search import METHODS, cheapest, plan
+    from llmclf.plan.show import Report, show, write
+
+    model, speed, console = experiment.model, throughput(options), Console()
     devices = devices_of(options)
-    config, real = config_for_planning(chosen.model.checkpoint)
+    config, real = config_for_planning(model.checkpoint)
     if not real:
-        console.print(f"{chosen.model.checkpoint}: no hub here, shapes from the planner's own list")
-    corpus = read_corpus(chosen, options, config)
+        console.print(f"{model.checkpoint}: no hub here, shapes from the planner's own list")
+    corpus = read_corpus(
+        experiment.data,
+        experiment.seed,
+        model.checkpoint,
+        config,
+        length=options.length,
+        rows=options.rows,
+    )
     console.print(corpus.source, markup=False, highlight=False)
-    traces = traces_of(chosen, config, corpus)
-    own = (chosen.model.tune, chosen.model.quantize)
-    found = plan(
-        chosen.model,
-        chosen.train,
-        traces,
+    own = (model.tune, model.quantize)
+    planned = plan(
+        model,
+        experiment.train,
+        traces_of(model, config, corpus),
         longest=corpus.longest,
         devices=devices,
         methods=METHODS if own in METHODS else (*METHODS, own),
@@ -125,21 +108,24 @@ def main(argv: Sequence[str]) -> None:
     report = Report(
         recipe=options.recipe,
         rest=rest,
-        saves_adapter=chosen.model.save == "adapter",
+        saves_adapter=model.save == "adapter",
         devices=devices,
         device_memory=options.device_memory,
-        found=found,
-        own=cheapest(found, chosen.model),
-        overall=cheapest(found),
-        time=duration(chosen.train, corpus, speed),
+        found=planned,
+        own=cheapest(planned, model),
+        overall=cheapest(planned),
+        time=duration(experiment.train, corpus, speed),
     )
     show(console, report)
     if options.json is not None:
         write(options.json, report, {"options": to_json(options), "corpus": to_json(corpus)})
 
 
-def devices_of(options: PlanOptions) -> Devices:
+def devices_of(options: Plan) -> Devices:
     """The devices that the options describe."""
+    from llmclf.plan.footprint import parse_bytes
+    from llmclf.plan.search import HEADROOM, Devices
+
     host = options.host_memory
     return Devices(
         number=options.devices,
@@ -151,23 +137,13 @@ def devices_of(options: PlanOptions) -> Devices:
 
 def load_recipe(path: Path, rest: Sequence[str]) -> FineTune:
     """The recipe's experiment with the overrides that were given; ConfigError for what is none."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such recipe. Give a file such as recipes/gpt2.py.")
-    try:
-        names = runpy.run_path(str(path), run_name="recipe")
-    except UserError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path}: not a recipe ({type(error).__name__}: {error}).") from error
-    if "experiment" not in names:
-        many = "experiments" in names
-        reason = "a comparison of several runs" if many else "not a recipe: no experiment()"
+    recipe = read_recipe(path)
+    if recipe.several:
         raise ConfigError(
-            f"{path}: {reason}. Plan a recipe of one method, as recipes/bert_base.py."
+            f"{path}: a comparison of several runs. Plan a recipe of one method, as "
+            "recipes/bert_base.py."
         )
-    made = names["experiment"]()
-    document = str(names.get("__doc__") or "")
-    _, (chosen,) = read([made], list(rest), document, RunCommand(experiment=made))
+    (chosen,) = recipe.resolved(rest)
     if not isinstance(chosen, FineTune):
         raise ConfigError(
             f"{path}: it trains no model, so there is nothing to plan. Plan a fine-tune, as "
@@ -176,50 +152,7 @@ def load_recipe(path: Path, rest: Sequence[str]) -> FineTune:
     return chosen
 
 
-def read_corpus(chosen: FineTune, options: PlanOptions, config: PretrainedConfig) -> Corpus:
-    """Lengths and rows of the real corpus where it and the tokenizer are here, else the most that
-    the recipe allows."""
-    allowed = chosen.data.max_length or context_length(config, family_of(config)) or 512
-    given = options.length is not None and options.rows is not None
-    try:
-        if given:
-            raise ConfigError("both given")
-        tokenizer = load_tokenizer(chosen.model.checkpoint)
-        splits = load_splits(chosen.data, chosen.seed)
-        cut = max_tokens(config, tokenizer, chosen.data.max_length)
-        lengths = encode(splits.train, tokenizer, cut).lengths
-    except UserError as error:
-        longest = options.length or allowed
-        why = (
-            "given" if given else f"the corpus is not read here: {str(error).splitlines()[0][:120]}"
-        )
-        return Corpus(
-            longest=longest,
-            rows=options.rows,
-            mean_tokens=None,
-            num_labels=LABELS_IF_UNKNOWN,
-            source=f"rows of {longest:,} tokens ({why})",
-        )
-    longest = options.length or int(lengths.max())
-    rows = options.rows or len(lengths)
-    mean = float(np.minimum(lengths, longest).mean())
-    return Corpus(
-        longest=longest,
-        rows=rows,
-        mean_tokens=mean,
-        num_labels=len(splits.labels),
-        source=f"{rows:,} training rows, longest {longest:,} tokens, mean {mean:.1f}",
-    )
-
-
-def traces_of(chosen: FineTune, config: PretrainedConfig, corpus: Corpus) -> Traces:
-    """Traces of the classification model, as it would be built for these labels and lengths."""
-    labels = [str(i) for i in range(corpus.num_labels)]
-    prepare_config(config, chosen.model, labels, False, config.pad_token_id or 0, corpus.longest)
-    return Traces(config)
-
-
-def throughput(options: PlanOptions) -> float | None:
+def throughput(options: Plan) -> float | None:
     """Training tokens per second as given or measured; None if neither. Never a guess."""
     if options.measured is None:
         return options.tokens_per_second
@@ -233,17 +166,3 @@ def throughput(options: PlanOptions) -> float | None:
     if not value:
         raise ConfigError(f"--measured {options.measured}: that run measured no tokens per second.")
     return float(value)
-
-
-def duration(train: TrainConfig, corpus: Corpus, tokens_per_second: float | None) -> dict[str, Any]:
-    """Optimizer steps, training tokens and hours, as far as they are known."""
-    known: dict[str, Any] = {"steps": None, "train_tokens": None, "hours": None}
-    if corpus.rows is None:
-        return known
-    known["steps"] = num_steps(train, corpus.rows)
-    if corpus.mean_tokens is not None:
-        rows = min(train.epochs * corpus.rows, known["steps"] * train.global_batch_size)
-        known["train_tokens"] = round(rows * corpus.mean_tokens)
-        if tokens_per_second is not None:
-            known["hours"] = known["train_tokens"] / tokens_per_second / 3600
-    return known

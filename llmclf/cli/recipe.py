@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import tyro
 
 from llmclf.config import ConfigError, exit_on_user_error, flatten
-from llmclf.methods.method import Experiment
+from llmclf.methods.method import Experiment, validate
 from llmclf.report.config import ReportConfig
+from llmclf.terminal import main_console, quieten, show_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,6 +88,9 @@ def main(
 
 
 def _run_one(experiment: Experiment, command: RunCommand[Any]) -> None:
+    validate(experiment)
+    if command.dry_run:
+        show_settings(main_console(), experiment.to_json())
     with _session() as console:
         from llmclf.experiment import dry_run, run
 
@@ -104,6 +108,7 @@ def _compare(members: list[Experiment], command: CompareCommand[Any], title: str
         members = repeated(members, command.folds, command.seeds, command.budgets)
         if command.dry_run:
             for experiment in members:
+                show_settings(console, experiment.to_json())
                 dry_run(experiment, console)
             return
         failed = compare(
@@ -118,7 +123,6 @@ def _session() -> Iterator[Console]:
     """The terminal, left to our own messages; ranks that are watched, and leave their group in
     order."""
     from llmclf.supervise.supervised import supervised
-    from llmclf.terminal import main_console, quieten
     from llmclf.train.engine import orderly_exit
 
     quieten()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from llmclf.config import ConfigError, from_json, to_json
 from llmclf.data.config import DataConfig
+from llmclf.run_folder.check import problems as folder_problems
 from llmclf.trackers.config import TrackConfig
 
 if TYPE_CHECKING:
@@ -142,3 +143,11 @@ class Experiment:
 
 def _subclasses(cls: type[Experiment]) -> list[type[Experiment]]:
     return [s for c in cls.__subclasses__() for s in (c, *_subclasses(c))]
+
+
+def validate(experiment: Experiment) -> None:
+    """Check all combinations at once; ConfigError lists every problem, before anything is
+    downloaded."""
+    problems = experiment.problems() + folder_problems(experiment.folder)
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -29,6 +29,7 @@ from llmclf import embedded
 from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig
 from llmclf.model.family import Family, context_length, family_of, within
+from llmclf.model.hub import refusal
 from llmclf.model.quantize import check_quantized, keep_layout, quantization_config
 
 log = logging.getLogger(__name__)
@@ -298,6 +299,9 @@ def from_pretrained(auto_class: Any, checkpoint: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(located, **kwargs)
     except (OSError, ValueError, SafetensorError) as error:
+        refused = refusal(error, checkpoint)
+        if refused is not None:
+            raise ConfigError(f"model.checkpoint={checkpoint!r}: {refused}") from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
         advice = (

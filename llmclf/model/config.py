@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmclf.config import ConfigError
+from llmclf.extras import install_hint
 
 Tune = Literal["full", "head", "last_n", "lora"]
 Quantize = Literal["none", "int8", "nf4"]
@@ -98,5 +99,5 @@ def missing_library(quantize: Quantize) -> list[str]:
         return []
     return [
         f"model.quantize={quantize!r} needs bitsandbytes, which is not installed. "
-        "Install it: pip install 'llmclf[quantize]'."
+        f"Install it: {install_hint('quantize')}."
     ]

@@ -84,15 +84,20 @@ def _without(rest: Sequence[str]) -> list[str]:
 
 
 def show(console: Console, report: Report) -> None:
-    """Print the table and the recommendations."""
-    console.print(table(report))
+    """Print the table, what stands against the other options, and the recommendations."""
+    whole = table(report)
+    unbounded = console.options.update(max_width=10_000)
+    fits = console.measure(whole, options=unbounded).maximum <= console.width
+    console.print(whole if fits else narrow_table(report))
+    host = ", host: per machine" if fits else ""
+    more = "" if fits else " The parts of the total: in a wider terminal, or by --json FILE."
     console.print(
-        f"GB (10^9 bytes) per device at the micro-batch to launch with, host: per machine; "
+        f"GB (10^9 bytes) per device at the rows (micro-batch) to launch with{host}; "
         f"{HEADROOM:.0%} of {report.device_memory} stay free for the CUDA context and the "
-        "allocator.",
+        f"allocator.{more}",
         style="dim",
     )
-    for line in over_the_host(report):
+    for line in reasons(report):
         console.print(line, style="yellow", markup=False, highlight=False)
     time = report.time
     text = [f"{k.replace('_', ' ')} {v:,.4g}" if k == "hours" else f"{k.replace('_', ' ')} {v:,}"
@@ -114,47 +119,92 @@ def show(console: Console, report: Report) -> None:
         )
 
 
-def over_the_host(report: Report) -> list[str]:
-    """A line for each option that needs more memory of a machine than it has."""
-    available = report.devices.host_memory
+def reasons(report: Report) -> list[str]:
+    """Why options cannot be taken, one line for those of a method with the same reason."""
+    strategies: dict[tuple[str, str], list[str]] = {}
+    for o in report.found:
+        for reason in reasons_against(o, report.devices):
+            strategies.setdefault((o.method, reason), []).append(o.strategy)
     return [
-        f"{o.method} by {o.strategy}: {o.host_bytes / GB:,.1f} GB of host memory for the "
-        f"{min(o.devices, report.devices.per_machine)} process(es) of a machine, more than its "
-        f"{available / GB:,.1f} GB"
-        for o in report.found
-        if o.exceeds_host and available is not None
+        f"{method} by {', '.join(names)}: {reason}"
+        for (method, reason), names in strategies.items()
     ]
 
 
+def reasons_against(option: Option, devices: Devices) -> list[str]:
+    """Why one option cannot be taken; none where it fits."""
+    if option.problem is not None:
+        return [option.problem]
+    found = []
+    if not option.largest_micro_batch:
+        found.append(f"one row needs more than {devices.capacity / GB:,.1f} GB of a device")
+    if option.exceeds_host and devices.host_memory is not None:
+        found.append(
+            f"{option.host_bytes / GB:,.1f} GB of host memory for the "
+            f"{min(option.devices, devices.per_machine)} process(es) of a machine, more than its "
+            f"{devices.host_memory / GB:,.1f} GB"
+        )
+    return found
+
+
 def table(report: Report) -> Table:
-    """One row per method and strategy."""
-    number = report.devices.number
-    shown = Table(title=f"{report.recipe} on {number} x {report.device_memory}")
-    for name in ("method", "strategy"):
-        shown.add_column(name, no_wrap=True)
+    """One row per method and strategy, with the parts of the total."""
+    shown = _titled(report)
     for name in ("weights", "gradients", "optimizer", "activations", "workspace", "total", "host"):
-        shown.add_column(name, justify="right")
-    shown.add_column("fits")
-    shown.add_column("rows", justify="right")
-    shown.add_column("most rows", justify="right")
-    shown.add_column("checkpointing")
+        _add_number(shown, name)
+    shown.add_column("fits", no_wrap=True)
+    for name in ("rows", "most\nrows"):
+        _add_number(shown, name)
+    shown.add_column("check-\npointing", no_wrap=True)
     for o in report.found:
-        if o.bytes is None:
-            shown.add_row(o.method, o.strategy, *[""] * 7, f"no: {o.problem}", "", "", "")
-            continue
         b = o.bytes
+        if b is None:
+            shown.add_row(o.method, o.strategy, *[""] * 7, _verdict(o), "", "", "")
+            continue
         sizes = (b.weights, b.gradients, b.optimizer, b.activations, b.workspace, b.total)
         shown.add_row(
             o.method,
             o.strategy,
-            *(f"{size / GB:,.1f}" for size in sizes),
-            f"{o.host_bytes / GB:,.1f}" if o.host_bytes else "",
-            "[green]yes[/]" if o.fits else "[red]no[/]" + (": host" if o.exceeds_host else ""),
+            *(_gb(size) for size in sizes),
+            _gb(o.host_bytes) if o.host_bytes else "",
+            _verdict(o),
             str(o.micro_batch_size or ""),
             str(o.largest_micro_batch or ""),
             "yes" if o.gradient_checkpointing else "no",
         )
     return shown
+
+
+def narrow_table(report: Report) -> Table:
+    """The same with the total alone, for terminals that the whole does not fit."""
+    shown = _titled(report)
+    _add_number(shown, "total")
+    shown.add_column("fits", no_wrap=True)
+    _add_number(shown, "rows")
+    for o in report.found:
+        total = "" if o.bytes is None else _gb(o.bytes.total)
+        shown.add_row(o.method, o.strategy, total, _verdict(o), str(o.micro_batch_size or ""))
+    return shown
+
+
+def _titled(report: Report) -> Table:
+    """A table with the names of the options, which fold where there is no room: numbers never."""
+    shown = Table(title=f"{report.recipe} on {report.devices.number} x {report.device_memory}")
+    for name in ("method", "strategy"):
+        shown.add_column(name, overflow="fold")
+    return shown
+
+
+def _add_number(shown: Table, name: str) -> None:
+    shown.add_column(name, justify="right", no_wrap=True)
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:,.1f}"
+
+
+def _verdict(option: Option) -> str:
+    return "[green]yes[/]" if option.fits else "[red]no[/]"
 
 
 def write(path: Path, report: Report, given: dict[str, Any]) -> None:

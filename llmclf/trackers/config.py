@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llmclf.extras import install_hint
+
 Tracker = Literal["wandb", "trackio", "tensorboard"]
 
 ILLEGAL = '/\\#?%:"'
@@ -35,7 +37,8 @@ class TrackConfig:
     def problems(self) -> list[str]:
         """What cannot work, a package that is missing included."""
         found = [
-            f"track.to: {name} is not installed. pip install 'llmclf[track]', or leave it out."
+            f"track.to: {name} is not installed. Install it: {install_hint('track')}. "
+            "Or leave it out."
             for name in dict.fromkeys(self.to)
             if importlib.util.find_spec(name) is None
         ]

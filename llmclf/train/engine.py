@@ -21,6 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Ini
 
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
+from llmclf.extras import install_hint
 from llmclf.supervise import out_of_memory
 from llmclf.train.config import TrainConfig
 
@@ -141,7 +142,7 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
         if importlib.util.find_spec("deepspeed") is None:
             raise ConfigError(
                 f"strategy {strategy}: deepspeed is not installed. Install it: "
-                "DS_BUILD_OPS=0 pip install 'llmclf[deepspeed]', or use ddp.yaml or fsdp2.yaml."
+                f"DS_BUILD_OPS=0 {install_hint('deepspeed')}. Or use ddp.yaml or fsdp2.yaml."
             )
         if on_cpu:
             leave_communication_to_gloo()

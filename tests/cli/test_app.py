@@ -13,7 +13,7 @@ from tests.report.made import predicted, write_run
 
 
 def llmclf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "llmclf.cli.app", *map(str, arguments)]
+    command = [sys.executable, "-m", "llmclf", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,35 @@ def test_says_why_a_strategy_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     found = env.usable()
-    assert "llmclf[deepspeed]" in str(found["strategies"]["zero2"])
-    assert "llmclf[quantize]" in str(found["quantize"]["nf4"])
+    assert ".[deepspeed]" in str(found["strategies"]["zero2"])
+    assert ".[quantize]" in str(found["quantize"]["nf4"])
     assert "accelerator" in str(found["strategies"]["fsdp2"])
     assert found["strategies"]["ddp"] is None
+
+
+def test_in_a_narrow_terminal_lines_break_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = env.report() | {"interconnect": f"\tGPU0\n{'NV18 ' * 30}"}
+    facts = [fact.replace(env.NO_BREAK, " ") for fact in env.facts(found)]
+    assert max(len(fact) for fact in facts) > 100
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = env.lines(found)
+    assert not any(line.endswith((" torch", " accelerate", " numpy")) for line in narrow)
+    assert found["interconnect"] in narrow
+    narrow.remove(found["interconnect"])
+    facts.remove(found["interconnect"])
+    assert max(map(len, narrow)) <= 80
+    assert " ".join(narrow).split() == " ".join(facts).split()
+    assert [line for line in narrow if not line.startswith("  ")] == [
+        line for line in narrow if any(fact.startswith(line) for fact in facts)
+    ]
+
+
+def test_in_a_pipe_each_fact_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    command = [sys.executable, "-m", "llmclf", "env"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (packages,) = [line for line in done.stdout.splitlines() if line.startswith("packages: ")]
+    assert "torch" in packages and "transformers" in packages and len(packages) > 100
 
 
 def test_warns_of_a_small_shared_memory() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llmclf import experiment
 from llmclf.cli import app as cli
@@ -17,7 +21,7 @@ from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig
 from llmclf.plan import search
 from llmclf.plan.footprint import Bytes, impossible, parse_bytes
-from llmclf.plan.show import launch_line
+from llmclf.plan.show import Report, launch_line, show
 from tests.tiny import make_bert, write_corpus
 
 
@@ -53,7 +57,7 @@ def test_plans_a_recipe_and_prints_lines_that_work(
     assert found["corpus"]["rows"] == 43
     assert found["corpus"]["num_labels"] == 3
     assert found["time"]["hours"] == pytest.approx(found["time"]["train_tokens"] / 100 / 3600)
-    assert {(o["tune"], o["quantize"]) for o in found["methods"]} == set(plan.METHODS)
+    assert {(o["tune"], o["quantize"]) for o in found["methods"]} == set(search.METHODS)
     line = found["cheapest_of_the_recipe"]["launch"]
     assert line in out.replace("\n", "")
     words = shlex.split(line)
@@ -68,7 +72,7 @@ def test_plans_a_recipe_and_prints_lines_that_work(
 def test_known_checkpoint_needs_no_hub(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "METHODS", (("full", "none"),))  # the others take as long again
+    monkeypatch.setattr(search, "METHODS", (("full", "none"),))  # the others take as long again
     code, out, err = llmclf_plan(
         capsys, "recipes/bert_large.py", "--length", 64, "--rows", 1000, "--device-memory", "24GB"
     )
@@ -179,7 +183,7 @@ LLAMA_RECIPES = {
 def test_llama_recipes_get_lines_that_their_parser_takes(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan, "METHODS", (LLAMA_RECIPES[name],))
+    monkeypatch.setattr(search, "METHODS", (LLAMA_RECIPES[name],))
     path = tmp_path / "plan.json"
     code, _, err = llmclf_plan(
         capsys, f"recipes/{name}.py", "--devices", 8, "--length", 64, "--rows", 1000,
@@ -200,3 +204,76 @@ def test_llama_recipes_get_lines_that_their_parser_takes(
     if name == "gpt_lora_int8":
         assert "outside of the parameters" in by_strategy["fsdp2"]["problem"]
         assert by_strategy["zero3"]["bytes"]["weights"] > 1.4e9
+
+
+LONG = "zero3_offload_to_a_disk_of_the_next_machine"
+IMPOSSIBLE = "bitsandbytes keeps 8-bit weights outside of the parameters that FSDP divides"
+
+
+def printed(width: int, strategy: Any = LONG) -> str:
+    """A plan of large numbers, of a strategy with a long name, and of all that can be wrong."""
+    sizes = Bytes(
+        *(int(gigabytes * 1e9) for gigabytes in (1111.1, 222.2, 333.3, 44.4, 5.5, 6666.6))
+    )
+    fine = dataclasses.replace(
+        made("full", strategy), bytes=sizes, micro_batch_size=4096, largest_micro_batch=3987
+    )
+    full = dataclasses.replace(fine, strategy="ddp", fits=False, micro_batch_size=0,
+                               largest_micro_batch=0)  # fmt: skip
+    found = [
+        fine,
+        full,
+        dataclasses.replace(full, strategy="zero1"),
+        dataclasses.replace(fine, strategy="zero3_offload", fits=False, exceeds_host=True,
+                            host_bytes=8888 * 10**9),
+        dataclasses.replace(made("lora", "fsdp2"), quantize="int8", bytes=None, fits=False,
+                            problem=IMPOSSIBLE, micro_batch_size=0),
+    ]  # fmt: skip
+    devices = search.Devices(number=8, per_machine=8, capacity=73_600_000_000, host_memory=10**12)
+    report = Report(
+        recipe=Path("recipes/bert_large.py"),
+        rest=[],
+        saves_adapter=False,
+        devices=devices,
+        device_memory="80GB",
+        found=found,
+        own=None,
+        overall=fine,
+        time={"hours": None},
+    )
+    file = io.StringIO()
+    show(Console(file=file, width=width), report)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 139, 140, 200])
+def test_every_number_is_whole_in_a_terminal_of(width: int) -> None:
+    text = printed(width)
+    assert "…" not in text
+    launch = next(line for line in text.splitlines() if "accelerate launch" in line)
+    assert all(len(line) <= width for line in text.splitlines() if line != launch)
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in text.splitlines() if line.startswith("│")]
+    assert "".join(row[1] for row in rows[: len(rows) - 4]) == LONG  # folded where it must be
+    first, *_, offload, last = [row for row in rows if row[0]]
+    parts = ["1,111.1", "222.2", "333.3", "44.4", "5.5"]
+    if "1,111.1" in first:
+        assert first[2:] == [*parts, "6,666.6", "", "yes", "4096", "3987", "no"]
+        assert offload[2:] == [*parts, "6,666.6", "8,888.0", "no", "4096", "3987", "no"]
+    else:
+        assert first[2:] == ["6,666.6", "yes", "4096"]
+        assert offload[2:] == ["6,666.6", "no", "4096"]
+    assert ("1,111.1" in first) == (width == 200)
+    assert set(last[2:]) == {"", "no"}
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_reasons_stand_under_the_table(width: int) -> None:
+    below = " ".join(printed(width).rpartition("┘")[2].split())
+    assert f"lora+int8 by fsdp2: {IMPOSSIBLE}" in below
+    assert "full by ddp, zero1: one row needs more than 73.6 GB of a device" in below
+    assert "full by zero3_offload: 8,888.0 GB of host memory for the 8 process(es)" in below
+
+
+@pytest.mark.parametrize(("width", "whole"), [(120, False), (141, True)])
+def test_parts_of_the_total_need_about_140_columns(width: int, whole: bool) -> None:
+    assert ("activations" in printed(width, "fsdp2")) == whole

@@ -47,16 +47,15 @@ def test_two_pods_train_as_one_run(
 ) -> None:
     """The pods' own command, as two launchers on loopback."""
     options = (
-        "recipes/bert_base.py", "--model.checkpoint", str(bert), "--model.dropout", "0",
+        str(REPOSITORY / "recipes" / "bert_base.py"),
+        "--model.checkpoint", str(bert), "--model.dropout", "0",
         "--data.source", str(corpus), "--train.precision", "fp32", "--train.epochs", "1",
         "--train.log-every", "1",
     )  # fmt: skip
-    command = [part.replace("/workspace/llmclf", str(REPOSITORY)) for part in
-               job["spec"]["trainer"]["command"]]  # fmt: skip
-    arguments = (
-        *("--config_file", "launch/accelerate/ddp.yaml", *options),
-        *("--output-dir", str(tmp_path / "run")),
-    )
+    trainer = job["spec"]["trainer"]
+    command = [part.replace("/workspace", str(tmp_path)) for part in trainer["command"]]
+    launch = [part.replace("/opt/llmclf", str(REPOSITORY)) for part in trainer["args"]]
+    arguments = (*launch[:2], *options, "--output-dir", str(tmp_path / "run"))
     port, pods = str(free_port()), []
     for node in range(2):
         place = {"PET_NNODES": "2", "PET_NODE_RANK": str(node), "PET_NPROC_PER_NODE": "1",

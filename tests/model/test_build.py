@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import logging
+import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +87,86 @@ def test_unreachable_hub_says_what_to_do() -> None:
     assert message.startswith("model.checkpoint='someone/some-model' cannot be loaded: ")
     assert "`hf download someone/some-model --local-dir DIR`" in message
     assert "minilm-l6" in message and "smollm2-135m" in message
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """A hub that answers for owner/STATUS-CODE with that status and, unless none, error code."""
+
+    def do_HEAD(self) -> None:
+        found = re.search(r"owner/(\d+)-(\w+)", self.path)
+        self.send_response(int(found[1]) if found else 404)
+        if found and found[2] != "none":
+            self.send_header("X-Error-Code", found[2])
+            self.send_header("X-Error-Message", "Access to this model is restricted.")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What we say of each answer of a real server; in a process of its own, since the hub's client
+    reads its address once."""
+    code = """
+import json, sys
+from llmclf.config import ConfigError
+from llmclf.model.build import load_config, load_tokenizer
+said = {}
+for name in sys.argv[1:]:
+    for load in (load_config, load_tokenizer):
+        try:
+            load("owner/" + name)
+        except ConfigError as error:
+            assert said.setdefault(name, str(error)) == str(error)
+print(json.dumps(said))
+"""
+    names = (
+        "403-GatedRepo",
+        "401-GatedRepo",
+        "401-RepoNotFound",
+        "401-none",
+        "403-none",
+        "404-none",
+    )
+    home = str(tmp_path_factory.mktemp("home"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"} | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0",
+            "HF_HOME": home, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code, *names], env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return {name: re.sub(r":\d{4,5}", "", said) for name, said in found.items()}
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_gated_checkpoint_says_where_to_accept_and_how_to_log_in(
+    refused: dict[str, str], status: str
+) -> None:
+    name = f"{status}-GatedRepo"
+    assert refused[name] == (
+        f"model.checkpoint='owner/{name}': is gated (the hub answered {status}). Accept the "
+        f"licence on its page, http://127.0.0.1/owner/{name}, then give this machine a token of "
+        "your account: `hf auth login`, or HF_TOKEN."
+    )
+
+
+def test_other_refusals_are_not_taken_for_a_missing_connection(refused: dict[str, str]) -> None:
+    assert "no such checkpoint, or keeps it private" in refused["401-RepoNotFound"]
+    for status in ("401", "403"):
+        assert f"the hub refused it ({status})" in refused[f"{status}-none"]
+        assert "`hf auth login`" in refused[f"{status}-none"]
+    assert "gated" not in refused["404-none"] and "cannot be loaded" in refused["404-none"]
+    assert not any("connection" in refused[name] for name in refused if name != "404-none")
 
 
 def test_unsupported_architecture_names_the_nearest(copy_of: Callable[[str], Path]) -> None:

@@ -85,10 +85,9 @@ def write_run(
         "seed": seed,
         "output_dir": str(folder),
         "data": {"source": "s.csv", "fold": fold, "seed": 0, "labels_per_class": labels_per_class},
-        "model": {"checkpoint": "minilm-l6"},
-        "train": {"epochs": 3},
-        **(settings or {}),
     }
+    # What the approach reads; settings of an experiment hold all of it.
+    experiment |= settings or {"model": {"checkpoint": "minilm-l6"}, "train": {"epochs": 3}}
     folder.mkdir(parents=True)
     for name, value in (
         ("experiment.json", experiment),

@@ -24,7 +24,7 @@ def test_a_missing_package_names_the_extra(tracker: Any, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, tracker, None)  # as import finds it where there is none
     (problem,) = TrackConfig(to=(tracker, tracker)).problems()
     assert tracker in problem
-    assert "pip install 'llmclf[track]'" in problem
+    assert "pip install -e '.[track]'" in problem
     assert TrackConfig().problems() == []
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmclf.config import ConfigError, plain
+from llmclf.extras import install_hint
 from llmclf.prompt.api.budget import ApiUsage, Budget, StoppedError
 from llmclf.prompt.api.cache import ResponseCache
 from llmclf.prompt.api.request import JunkError, Request, digest, token_bounds
@@ -57,7 +58,7 @@ def import_openai() -> ModuleType:
     except ImportError:
         raise ConfigError(
             "api.base_url is set, but the package openai is not installed. Install it: "
-            "pip install 'llmclf[api]'"
+            f"{install_hint('api')}."
         ) from None
     return openai
 

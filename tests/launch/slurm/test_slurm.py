@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.launch.slurm.cluster import Cluster, missing
-from tests.processes import run
+from tests.processes import REPOSITORY, run
 
 REASON = missing()
 pytestmark = [
@@ -99,6 +101,33 @@ def assert_equal_to(unbroken: Path, folder: Path) -> None:
     for split in ("validation", "test"):
         file = f"predictions/{split}.parquet"
         assert pq.read_table(folder / file).equals(pq.read_table(unbroken / file))
+
+
+def test_slurm_takes_what_llmclf_slurm_prints(cluster: Cluster, tmp_path: Path) -> None:
+    """Asked of the real one without submitting: it refuses an option that it does not know."""
+    printed = subprocess.run(
+        [
+            *(sys.executable, "-m", "llmclf", "slurm", "recipes/bert_base.py"),
+            *("--nodes", "2", "--cpus-per-task", "1", "--time", "1:00:00", "--partition", "high"),
+            *("--account", "physics", "--qos", "normal", "--mem", "400M", "--array", "seeds:3"),
+            *("--sbatch", "--exclusive", "--sbatch", "--comment='a b'"),
+            *("--sbatch", "--distribution block"),
+        ],
+        cwd=REPOSITORY, env=cluster.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    def asked(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sbatch", "--test-only"], input=script, cwd=tmp_path, env=cluster.environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    done = asked(printed.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "nodes n[1-2] in partition high" in done.stderr
+    assert asked(printed.stdout.replace("--exclusive", "--exclusiv3")).returncode != 0
+    assert asked(printed.stdout.replace("'a b'", "a b")).returncode != 0  # hence our check
+    assert asked(printed.stdout.replace("mem=400M", "mem=900M")).returncode != 0
 
 
 def test_preempted_on_two_nodes_requeued_and_resumed_equals_unbroken(

@@ -422,7 +422,7 @@ def test_works_inside_a_running_loop(serve: Serve, tmp_path: Path) -> None:
 
 def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(ConfigError, match=r"pip install 'llmclf\[api\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[api\]'"):
         ApiModel(ApiConfig(base_url="http://localhost:1/v1"), "m", cache=tmp_path / "c")
 
 

@@ -1,0 +1,56 @@
+"""A recipe file, read without running it: for the commands that are told of one."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmclf.cli.recipe import CompareCommand, RunCommand, read, read_comparison
+from llmclf.config import ConfigError, UserError
+from llmclf.methods.method import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFile:
+    """What a recipe would run."""
+
+    made: list[Experiment]
+    """Its experiments, with its own settings."""
+    several: bool
+    """Whether it compares them."""
+    document: str
+    """Its docstring."""
+
+    def resolved(self, arguments: Sequence[str]) -> list[Experiment]:
+        """The experiments with the overrides of a command line, read as the recipe itself does: a
+        mistake ends the process with 2, or raises ConfigError."""
+        if self.several:
+            command = CompareCommand(experiment=self.made[0])
+            return read_comparison(self.made, arguments, self.document, command)[1]
+        return read(self.made, arguments, self.document, RunCommand(experiment=self.made[0]))[1]
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """Read a recipe file; ConfigError for what is none."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such recipe. Give a file such as recipes/gpt2.py.")
+    try:
+        names = runpy.run_path(str(path), run_name="recipe")
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: not a recipe ({type(error).__name__}: {error}).") from error
+    function = names.get("experiment") or names.get("experiments")
+    if function is None:
+        raise ConfigError(
+            f"{path}: not a recipe: no experiment(). Give a file such as recipes/bert_base.py."
+        )
+    made = function()
+    several = not isinstance(made, Experiment)
+    return RecipeFile(
+        made=list(made) if several else [made],
+        several=several,
+        document=str(names.get("__doc__") or ""),
+    )
