@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmclf.config import plain
-from llmclf.report.words import INTERVAL, MISSING, TEXT, Kind
+from llmclf.report.words import INTERVAL, MEAN, MISSING, TEXT, Kind
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Column:
     def text(self, value: Any) -> str:
         """The value as people read it, on one line."""
         return MISSING if value is None else plain(self.kind.show(value))
+
+    def compared(self, value: Any) -> Any:
+        """What the best is chosen by: a mean without its deviation."""
+        return (value[0], None) if self.kind is MEAN and value is not None else value
 
 
 RUN = Column("run")
@@ -45,12 +49,17 @@ class Grid:
     def cells(self) -> list[list[tuple[str, bool]]]:
         """Text of each cell, and whether it is the best of its column as far as digits show."""
         best = [self._best(index) for index in range(len(self.columns))]
-        texts = [[c.text(v) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
-        return [[(text, text == b) for text, b in zip(row, best, strict=True)] for row in texts]
+        return [
+            [
+                (column.text(value), column.text(column.compared(value)) == text)
+                for column, value, text in zip(self.columns, row, best, strict=True)
+            ]
+            for row in self.rows
+        ]
 
     def _best(self, index: int) -> str | None:
         column = self.columns[index]
-        known = [row[index] for row in self.rows if row[index] is not None]
+        known = [column.compared(row[index]) for row in self.rows if row[index] is not None]
         if column.best is None or len(known) < 2:
             return None
         return column.text(column.best(known))

@@ -16,15 +16,18 @@ from llmclf.report.words import (
     DIFFERENCE,
     GIBIBYTES,
     INTERVAL,
+    MEAN,
     METRICS,
     P_VALUE,
     SCORE,
     WHOLE,
     significant,
+    times,
 )
 
 _LOWER_IS_BETTER = ("nll", "brier", "ece")
 _SHOWN = ("macro_f1", "accuracy", "mcc", "nll", "brier", "ece")
+_IN_PAPERS = ("macro_f1", "accuracy", "mcc", "nll")
 _COSTS = {
     "train_seconds": Column("train s", AMOUNT, min),
     "device_hours": Column("device-hours", AMOUNT, min),
@@ -178,6 +181,36 @@ def published(analysis: Analysis) -> Grid:
     columns = (Column("published, not measured here"), Column("score", SCORE))
     ordered = sorted(analysis.published.items(), key=lambda pair: -pair[1])
     return Grid("published", "Published scores", columns, tuple(ordered))
+
+
+def paper(analysis: Analysis) -> Grid:
+    """Scores with their spread over seeds: what a publication prints of a comparison."""
+    statistics = analysis.statistics
+    first, *others = _metrics_first(statistics.metric, _IN_PAPERS)
+
+    def column(key: str) -> Column:
+        return Column(METRICS[key], MEAN, min if key in _LOWER_IS_BETTER else max)
+
+    def mean(name: str, key: str) -> tuple[float, float | None]:
+        estimate = statistics.estimates[name][key]
+        return estimate.value, estimate.seed_sd
+
+    rows = tuple(
+        (
+            m.name, mean(m.name, first), _ends(statistics.estimates[m.name][first]),
+            *(mean(m.name, key) for key in others),
+            statistics.folds * statistics.seeds[m.name],
+        )
+        for m in analysis.methods
+    )  # fmt: skip
+    columns = (RUN, column(first), CONFIDENCE, *map(column, others), Column("n", WHOLE))
+    several = times(statistics.folds, "fold") if statistics.folds > 1 else "one test set"
+    note = (
+        f"{times(statistics.rows, 'test row')} of {analysis.source or 'the data'}, {several}. "
+        f"Mean ± standard deviation over seeds, where there are several; 95% interval of "
+        f"{METRICS[first]} over rows, seeds and folds; n: runs."
+    )
+    return Grid("scores", analysis.title, columns, rows, note)
 
 
 TABLES: dict[str, Callable[[Analysis], Grid]] = {

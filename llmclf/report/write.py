@@ -9,16 +9,18 @@ from llmclf.report.analysis import Analysis
 from llmclf.report.html import html
 from llmclf.report.markdown import markdown
 from llmclf.report.render.csv import csv_table
-from llmclf.report.tables import TABLES, tables
+from llmclf.report.render.latex import latex_table
+from llmclf.report.tables import TABLES, paper, tables
 
 
 def write(analysis: Analysis, folder: Path) -> dict[str, Path]:
-    """Write report.html, report.md, tables/*.csv; returns them by name.
+    """Write report.html, report.md, tables/*.csv and tables/scores.tex; returns them by name.
 
     Each file is whole or absent. Raises ConfigError where the folder cannot be written.
     """
     texts = {"report.html": html(analysis), "report.md": markdown(analysis)}
     texts |= {f"tables/{grid.name}.csv": csv_table(grid) for grid in tables(analysis)}
+    texts["tables/scores.tex"] = latex_table(paper(analysis))
     try:
         # Of an earlier report, which may have had tables that this one lacks.
         for name in TABLES:
