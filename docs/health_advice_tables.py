@@ -12,9 +12,10 @@ from pathlib import Path
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
-from llmclf.report.detail_tables import budgets, crossings, published
-from llmclf.report.grid import Grid, escaped, markdown
-from llmclf.report.tables import differences, per_label, scores
+from llmclf.report.detail_tables import budgets, crossings, per_label
+from llmclf.report.grid import Grid
+from llmclf.report.render.markdown import escaped, markdown_table
+from llmclf.report.tables import differences, published, scores
 from llmclf.run_folder.find import read_all
 
 PAGE = Path(__file__).with_name("health_advice.md")
@@ -54,7 +55,7 @@ def labels(folder: Path) -> str:
 
 
 def tables(analysis: Analysis, *grids: Callable[[Analysis], Grid]) -> str:
-    return "\n".join(markdown(grid(analysis)) for grid in grids)
+    return "\n".join(markdown_table(grid(analysis)) for grid in grids)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The same labels and rows in the same order, whatever order each run wrote them in."""
+"""Runs brought to one order of labels and rows, whatever order each run wrote them in."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def analyse(
     prior = _prior(groups.methods)
     reports = {name: method_report(method, config) for name, method in methods.items()}
     first = groups.methods[0].first
-    found, noted = budgets(groups, config)
+    curves, noted = budgets(groups, config)
     return Analysis(
         title=title,
         config=config,
@@ -55,8 +55,9 @@ def analyse(
             )
         ),
         audit=first.audit,
+        source=str(first.experiment.get("data.source") or ""),
         left_out=(*failed, *groups.left_out, *noted, *_untested(groups.methods[0])),
-        break_even=found,
+        break_even=curves,
         created=_created(first),
         published=dict(map(_published, config.published)),
         prior=prior,
@@ -94,19 +95,19 @@ def budgets(groups: Groups, config: ReportConfig) -> tuple[BreakEven | None, lis
         for method in groups.methods
     }
     references = [m.name for m in groups.methods if m.first.method in REFERENCES]
-    found = break_even(
+    scored = break_even(
         curves,
         per_class=per_class,
         references=references,
         metric=config.metric,
         resamples=config.resamples,
     )
-    return found, noted
+    return scored, noted
 
 
 def _untested(method: Method) -> list[str]:
     """Labels that no test row has, which decide macro-F1 all the same."""
-    found = []
+    lines = []
     for index, label in enumerate(method.first.labels):
         sets = [
             run
@@ -117,8 +118,8 @@ def _untested(method: Method) -> list[str]:
         ]
         if sets:
             which = "" if len(method.first_of_units) == 1 else f" in {len(sets)} of the test sets"
-            found.append(f"label {label!r} has no test row{which}: it counts 0 in macro-F1 there.")
-    return found
+            lines.append(f"label {label!r} has no test row{which}: it counts 0 in macro-F1 there.")
+    return lines
 
 
 def _created(run: Finished) -> str:

@@ -1,4 +1,4 @@
-"""All that a report shows, as plain values: computed once, rendered as HTML, Markdown and CSV.
+"""All that a report shows, as plain values: computed once, rendered elsewhere.
 
 N: test rows, C: labels.
 """
@@ -23,11 +23,11 @@ class MethodCost:
 
     train_seconds: float | None = None
     device_hours: float | None = None
-    """Of training."""
+    """Devices times hours that training took."""
     predict_seconds_per_1000: float | None = None
     rows_per_second: float | None = None
     p50_milliseconds: float | None = None
-    """Of one row that comes alone."""
+    """Median time of one row that comes alone."""
     p99_milliseconds: float | None = None
     peak_memory_bytes: float | None = None
     total_parameters: float | None = None
@@ -37,7 +37,7 @@ class MethodCost:
     train_price: float | None = None
     """At the stated prices; an API's own price is in ``price_per_1000``."""
     price_per_1000: float | None = None
-    """Of classifying 1,000 texts."""
+    """Price of classifying 1,000 texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class MethodReport:
 
     name: str
     method: str
-    """Of results.json: full, lora, prompt, classical, ..."""
+    """Kind of method in results.json: full, lora, prompt, classical, ..."""
     model: str
     folders: tuple[Path, ...]
     cost: MethodCost
@@ -128,7 +128,7 @@ class BudgetPoint:
     budget: int
     """Labelled rows in all, validation rows included."""
     per_class: int | None
-    """Of each class; None: all rows there are."""
+    """Rows of each class; None: all rows there are."""
     value: float
     low: float
     high: float
@@ -173,6 +173,8 @@ class Analysis:
     """The best first."""
     audit: dict[str, Any]
     """audit.json of the first run."""
+    source: str = ""
+    """File, folder or name of the data, as the runs were given it."""
     left_out: tuple[str, ...] = ()
     """What could not be shown, and why; failed runs too."""
     break_even: BreakEven | None = None
@@ -181,3 +183,10 @@ class Analysis:
     published: dict[str, float] = field(default_factory=dict)
     prior: dict[str, float] = field(default_factory=dict)
     """accuracy, macro_f1 and nll of always giving the commonest label, mean over test sets."""
+
+    @property
+    def data(self) -> str:
+        """What the first run learnt from: opinions: 320 train, 40 validation, 40 test rows."""
+        rows = self.audit.get("rows") or {}
+        sizes = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+        return ": ".join(part for part in (self.source, sizes and f"{sizes} rows") if part)

@@ -10,9 +10,11 @@ from rich.measure import Measurement
 from rich.text import Text
 
 from llmclf.report.analysis import Analysis
-from llmclf.report.grid import Grid, terminal
-from llmclf.report.grid import markdown as in_markdown
-from llmclf.report.tables import COST_TITLES, DECISIVE, NAMES, scores
+from llmclf.report.grid import Grid
+from llmclf.report.render.markdown import markdown_table
+from llmclf.report.render.terminal import terminal_table
+from llmclf.report.tables import COST_TITLES, DECISIVE, scores
+from llmclf.report.words import metric_name
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,16 @@ class Comparison:
         return scores(self.analysis)
 
     def markdown(self) -> str:
-        """The same table in Markdown."""
-        return in_markdown(self.grid)
+        """The table as Markdown, note and all."""
+        return markdown_table(self.grid)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        whole = terminal(self.grid)
+        whole = terminal_table(self.grid)
         if Measurement.get(console, options.update(max_width=10_000), whole).maximum > (
             options.max_width
         ):
-            first, *others = self._parts()
-            yield terminal(self.grid.only(first))
-            for titles in others:
-                yield terminal(self.grid.only(titles), note=False)
+            for place, titles in enumerate(self._parts()):
+                yield terminal_table(self.grid.only(["run", *titles]), note=place == 0)
         else:
             yield whole
         yield Text(self.analysis.verdict.sentence, "bold")
@@ -46,7 +46,7 @@ class Comparison:
 
     def _parts(self) -> list[list[str]]:
         """Titles of the narrower tables: what decides, other scores, costs; each with the name."""
-        name, *rest = [c.title for c in self.grid.columns if c not in NAMES[1:]]
-        decisive = [*rest[:DECISIVE], "lift"]
-        others = [t for t in rest if t not in (*decisive, *COST_TITLES)]
-        return [[name, *titles] for titles in (decisive, others, COST_TITLES)]
+        decisive = [metric_name(self.analysis.config.metric), *DECISIVE]
+        elsewhere = ("run", "method", "model", *decisive, *COST_TITLES)
+        others = [c.title for c in self.grid.columns if c.title not in elsewhere]
+        return [decisive, others, list(COST_TITLES)]

@@ -1,22 +1,51 @@
-"""The tables of a report on single rows and on trust: calibration, lengths, errors, budgets."""
+"""The tables of a report on labels, single rows, trust and budgets."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from llmclf.evaluate.calibration import Coverage
 from llmclf.report.analysis import Analysis
-from llmclf.report.grid import Column, Grid
-from llmclf.report.tables import INTERVAL, NAMES, SHARES, integer
-from llmclf.report.words import METRICS, score
+from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
+from llmclf.report.words import METRICS, PROSE, SCORE, WHOLE, WHOLE_INTERVAL
+
+SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Parts of the rows that are answered, at which accuracy is shown."""
+
+
+def per_label(analysis: Analysis) -> Grid:
+    """Precision, recall and F1 of each label."""
+    measures = (Column(title, SCORE) for title in ("precision", "recall", "F1"))
+    columns = (RUN, Column("label"), *measures, Column("test rows", WHOLE))
+    rows = tuple(
+        (m.name, row.label, row.precision, row.recall, row.f1, row.support)
+        for m in analysis.methods
+        for row in m.labels
+    )
+    return Grid("per_label", "Labels", columns, rows)
+
+
+def confusion(analysis: Analysis) -> Grid:
+    """Rows of each true label by predicted label, all runs together."""
+    columns = (RUN, Column("true"), Column("predicted"), Column("rows", WHOLE))
+    rows = tuple(
+        (m.name, true, predicted, int(m.confusion[i, j]))
+        for m in analysis.methods
+        if m.confusion is not None
+        for i, true in enumerate(analysis.labels)
+        for j, predicted in enumerate(analysis.labels)
+    )
+    return Grid("confusion", "Confusion", columns, rows, "All runs of a method together.")
 
 
 def calibration(analysis: Analysis) -> Grid:
     """Scores of the probabilities before and after the temperature."""
     keys = ("nll", "brier", "ece")
-    columns = [NAMES[0], Column("temperature", score)]
+    columns = [RUN, Column("temperature", SCORE)]
     for key in keys:
-        columns += [Column(f"{METRICS[key]} {when}", score) for when in ("before", "after")]
+        columns += [Column(f"{METRICS[key]} {when}", SCORE) for when in ("before", "after")]
     rows = tuple(
         (
             m.name,
@@ -32,34 +61,35 @@ def calibration(analysis: Analysis) -> Grid:
 
 def coverage(analysis: Analysis) -> Grid:
     """Accuracy where the least certain rows are left to people."""
-    columns = [NAMES[0], *(Column(f"accuracy at {share:.0%}", score, max) for share in SHARES)]
+    at = (Column(f"accuracy at {share:.0%}", SCORE, max) for share in SHARES)
     rows = tuple(
         (m.name, *(accuracy_at(m.coverage, share) for share in SHARES), m.coverage.area)
         for m in analysis.methods
-        if m.coverage is not None
+        if m.coverage is not None and len(m.coverage.share)
     )
     note = (
-        "Accuracy on the share of rows that is answered, the least certain left out. Area: mean "
-        "error over all shares, lower is better."
+        "Accuracy where at least that share of the rows is answered, the least certain left out. "
+        "Area: mean error over all shares, lower is better."
     )
-    return Grid("coverage", "Abstaining", (*columns, Column("area", score, min)), rows, note)
+    return Grid("coverage", "Abstaining", (RUN, *at, Column("area", SCORE, min)), rows, note)
 
 
-def accuracy_at(found: Coverage, share: float) -> float:
-    """Accuracy at the nearest share that can be answered: rows of equal confidence go together."""
-    return float(found.accuracy[np.abs(found.share - share).argmin()])
+def accuracy_at(curve: Coverage, share: float) -> float:
+    """Accuracy at the smallest share that can be answered and is not below ``share``.
+
+    Rows of equal confidence are answered together. The nearest share, or the largest one below,
+    would state the accuracy of fewer rows than were asked for.
+    """
+    place = int(np.searchsorted(curve.share, share - 1e-9))
+    return float(curve.accuracy[min(place, len(curve.accuracy) - 1)])
 
 
 def lengths(analysis: Analysis) -> Grid:
     """Scores by length of text."""
     columns = (
-        NAMES[0],
-        Column("words from", integer),
-        Column("to", integer),
-        Column("rows", integer),
-        Column("accuracy", score),
-        Column("macro-F1", score),
-    )
+        RUN, Column("words from", WHOLE), Column("to", WHOLE), Column("rows", WHOLE),
+        Column("accuracy", SCORE), Column("macro-F1", SCORE),
+    )  # fmt: skip
     rows = tuple(
         (m.name, b.low, b.high, b.rows, b.accuracy, b.macro_f1)
         for m in analysis.methods
@@ -70,35 +100,22 @@ def lengths(analysis: Analysis) -> Grid:
 
 def errors(analysis: Analysis) -> Grid:
     """The most confident errors of each method."""
-    columns = (
-        NAMES[0],
-        Column("id"),
-        Column("label"),
-        Column("predicted"),
-        Column("confidence", score),
-        Column("text"),
-    )
+    texts = (Column("id"), Column("text", PROSE), Column("label"), Column("predicted"))
     rows = tuple(
-        (m.name, e.id, e.label, e.predicted, e.confidence, e.text)
+        (m.name, e.id, e.text, e.label, e.predicted, e.confidence)
         for m in analysis.methods
         for e in m.errors
     )
+    columns = (RUN, *texts, Column("confidence", SCORE))
     return Grid("errors", "Most confident errors", columns, rows)
 
 
 def suspects(analysis: Analysis) -> Grid:
     """Test rows whose given label may be wrong."""
-    columns = (
-        NAMES[0],
-        Column("id"),
-        Column("label"),
-        Column("suggested"),
-        Column("p of suggested", score),
-        Column("p of label", score),
-        Column("text"),
-    )
+    texts = (Column("id"), Column("text", PROSE), Column("label"), Column("suggested"))
+    columns = (RUN, *texts, Column("p of suggested", SCORE), Column("p of label", SCORE))
     rows = tuple(
-        (m.name, s.id, s.label, s.suggested, s.confidence, s.given, s.text)
+        (m.name, s.id, s.text, s.label, s.suggested, s.confidence, s.given)
         for m in analysis.methods
         for s in m.suspects
     )
@@ -108,17 +125,14 @@ def suspects(analysis: Analysis) -> Grid:
 
 def seen(analysis: Analysis) -> Grid:
     """Scores with and without the test rows that training has seen."""
-    columns = (
-        NAMES[0],
-        *(Column(kind, integer) for kind in ("rows", "exact", "normalised", "near")),
-        Column("score", score),
-        Column("score without", score),
-    )
+    kinds = ("exact", "normalised", "near")
+    counts = (Column(title, WHOLE) for title in ("rows", *kinds))
+    columns = (RUN, *counts, Column("score", SCORE), Column("score without", SCORE))
     rows = tuple(
         (
             m.name,
             m.seen.rows,
-            *(m.seen.kinds.get(kind, 0) for kind in ("exact", "normalised", "near")),
+            *(m.seen.kinds.get(kind, 0) for kind in kinds),
             m.seen.score,
             m.seen.score_without,
         )
@@ -129,55 +143,50 @@ def seen(analysis: Analysis) -> Grid:
     return Grid("seen", "Test rows seen in training", columns, rows, note)
 
 
+def repeats(analysis: Analysis) -> Grid:
+    """Rows that the audit met in two splits."""
+    kinds = ("exact", "normalised", "near")
+    across = analysis.audit.get("across") or {}
+    rows = tuple(
+        (pair, *(_rows_of(counts, kind) for kind in kinds)) for pair, counts in across.items()
+    )
+    columns = (Column("splits"), *(Column(kind, WHOLE) for kind in kinds))
+    note = "Rows of the second split that the first one has, before any were dropped."
+    return Grid("repeats", "Rows in two splits", columns, rows, note)
+
+
+def _rows_of(counts: Any, kind: str) -> int | None:
+    """Files of other versions may lack it."""
+    entry = counts.get(kind) if isinstance(counts, dict) else None
+    rows = entry.get("rows") if isinstance(entry, dict) else None
+    return rows if isinstance(rows, int) else None
+
+
 def budgets(analysis: Analysis) -> Grid:
     """Scores over the number of labelled rows."""
     columns = (
-        NAMES[0],
-        Column("labelled rows", integer),
-        Column("of each class"),
-        Column(METRICS[analysis.config.metric], score),
-        INTERVAL,
-        Column("seeds", integer),
-    )
+        RUN, Column("labelled rows", WHOLE), Column("of each class"),
+        Column(METRICS[analysis.config.metric], SCORE), CONFIDENCE, Column("seeds", WHOLE),
+    )  # fmt: skip
     curves = analysis.break_even.curves if analysis.break_even else {}
     rows = tuple(
         (
-            name,
-            p.budget,
-            "all" if p.per_class is None else str(p.per_class),
-            p.value,
-            (p.low, p.high),
-            p.seeds,
+            name, p.budget, "all" if p.per_class is None else str(p.per_class), p.value,
+            (p.low, p.high), p.seeds,
         )
         for name, points in curves.items()
         for p in points
-    )
+    )  # fmt: skip
     return Grid("budgets", "Labelled rows", columns, rows)
 
 
 def crossings(analysis: Analysis) -> Grid:
     """Where methods begin to beat the references."""
     columns = (
-        NAMES[0],
-        Column("reference"),
-        Column("first significantly better with", integer),
-        Column("95% interval of the crossing", _rows_pair, parts=("low", "high")),
-    )
-    found = analysis.break_even.crossings if analysis.break_even else ()
-    rows = tuple((c.method, c.reference, c.budget, (c.low, c.high)) for c in found)
+        RUN, Column("reference"), Column("first significantly better with", WHOLE),
+        Column("95% interval of the crossing", WHOLE_INTERVAL),
+    )  # fmt: skip
+    crossed = analysis.break_even.crossings if analysis.break_even else ()
+    rows = tuple((c.method, c.reference, c.budget, (c.low, c.high)) for c in crossed)
     note = "In labelled rows. n/a: at none of the numbers tested, or beyond them."
     return Grid("crossings", "Break-even", columns, rows, note)
-
-
-def _rows_pair(pair: tuple[float | None, float | None]) -> str:
-    low, high = pair
-    if low is None or high is None:
-        return "n/a" if low == high else f"up to {high:,.0f}" if low is None else f"from {low:,.0f}"
-    return f"[{low:,.0f}, {high:,.0f}]"
-
-
-def published(analysis: Analysis) -> Grid:
-    """What others published, beside what was measured here."""
-    columns = (Column("published, not measured here"), Column("score", score))
-    rows = tuple(analysis.published.items())
-    return Grid("published", "Published scores", columns, rows)

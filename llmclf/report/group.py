@@ -124,7 +124,7 @@ def _order(run: Finished) -> tuple[int, int]:
 
 
 def _check_membership(repeats: Sequence[Repeat]) -> None:
-    """The same test rows must come with the same training rows; fewer labels are drawn by seed."""
+    """Equal test rows must come with equal training rows; fewer labels are drawn by seed."""
     same: dict[tuple, list[Finished]] = {}
     for r in repeats:
         budget = r.run.labels_per_class

@@ -1,7 +1,7 @@
 """report.html: the whole analysis as one file that needs no network and runs no script.
 
 Its content policy allows the one style sheet, by hash, and nothing else. Every text is escaped:
-those of the page by jinja2, those of figures by ElementTree.
+those of the page by jinja2 and markupsafe, those of figures by ElementTree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from markupsafe import Markup
 
 from llmclf.report.analysis import Analysis
 from llmclf.report.html_parts import facts, parts
-from llmclf.report.show import metric_name, visible
+from llmclf.report.render.html import html_table
+from llmclf.report.texts import visible
+from llmclf.report.verdict import on_what
+from llmclf.report.words import metric_name
 
 HERE = Path(__file__).parent
 
@@ -32,10 +35,12 @@ def html(analysis: Analysis) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["table"] = html_table
     # Our own figures, whose texts are escaped, and our own style sheet.
     environment.filters["drawn"] = lambda figure: Markup(figure.svg)
     return environment.get_template("page.html.j2").render(
         analysis=analysis,
+        measured=on_what(analysis.statistics),
         metric=metric_name(analysis.statistics.metric),
         facts=facts(analysis),
         parts=parts(analysis),
@@ -45,6 +50,6 @@ def html(analysis: Analysis) -> str:
 
 
 def _hash(style: str) -> str:
-    """Of a style element's exact text, as a content policy names it."""
+    """Name of a style element's exact text in a content policy."""
     digest = hashlib.sha256(style.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

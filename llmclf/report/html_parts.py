@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from llmclf.report import html_tables as tables
+from llmclf.config import flatten
+from llmclf.report import detail_tables as details
+from llmclf.report import tables
 from llmclf.report.analysis import Analysis, MethodReport
-from llmclf.report.figures import grids, lines, price, scores
+from llmclf.report.figures import lines, panels, price, scores
 from llmclf.report.figures.draw import Drawn
-from llmclf.report.show import metric_name, score, visible
-from llmclf.report.table import Table
+from llmclf.report.grid import Column, Grid
+from llmclf.report.texts import visible
+from llmclf.report.words import PROSE, metric_name, score, times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,7 @@ class Block:
     figures: tuple[Drawn, ...] = ()
     layout: str = "pair"
     """Class of the figures' box: one, pair or many."""
-    tables: tuple[Table, ...] = ()
+    tables: tuple[Grid, ...] = ()
     items: tuple[str, ...] = ()
     command: str = ""
     beside: bool = False
@@ -63,27 +67,41 @@ def _part(key: str, title: str, blocks: list[Block], missing: str) -> Part:
 
 
 def _comparison(analysis: Analysis) -> Part:
-    compared, costs, absent = tables.headline(analysis)
-    legend = tables.LEGEND.format(margin=analysis.statistics.margin)
-    bold = "Bold: the best of its column."
-    if absent:
-        bold += f" Measured in no run, so left out: {', '.join(absent)}."
+    metric = metric_name(analysis.statistics.metric)
+    spread = tables.intervals(analysis).measured()
+    repeated, figure = _repeated(analysis), scores.score_intervals(analysis)
+    title = "Where the uncertainty comes from" if repeated else "Scores and intervals"
+    decisive = replace(spread.where("score", metric).without("score"), title=title)
+    costs = tables.costs(analysis).without("s per 1,000 texts").measured()
     blocks = [
-        Block(tables=(compared, costs), text=f"{legend} {bold}"),
-        Block(figures=(scores.score_intervals(analysis),), layout="pair",
-              tables=(tables.spreads(analysis),) if _repeated(analysis) else ()),
+        Block(tables=(headline(analysis), costs)),
+        Block(figures=(figure if repeated else replace(figure, numbers=decisive),),
+              tables=(decisive,) if repeated else ()),
+        Block(heading="Every score with its interval", tables=(spread,), folded=True),
     ]  # fmt: skip
     if analysis.statistics.differences:
-        blocks.append(
-            Block(
-                heading="Every pair of methods",
-                text="Difference: the better method minus the worse one, row by row. McNemar's "
-                "test counts the rows that only one of the two classified rightly (first seed of "
-                "each fold).",
-                tables=(tables.differences(analysis),),
-            )
-        )
+        pairs = tables.differences(analysis)
+        blocks.insert(2, Block(heading="Every pair of methods", tables=(pairs,)))
     return _part("comparison", "Which method is best", blocks, "")
+
+
+def headline(analysis: Analysis) -> Grid:
+    """Scores in the order of their weight, published ones below the measured; without the costs,
+    which have a table of their own."""
+    metric = metric_name(analysis.config.metric)
+    grid = tables.scores(analysis).without(*tables.COST_TITLES).measured()
+    if len(set(analysis.statistics.seeds.values())) == 1:
+        grid = grid.without("seeds")  # the facts at the top have them
+    titles = [c.title for c in grid.columns]
+    names = [title for title in ("method", "model") if title in titles]
+    first = ["run", metric, *tables.DECISIVE]
+    grid = grid.only([*first, *(t for t in titles if t not in (*first, *names)), *names])
+    rows, place = [], names[-1]  # where there is room
+    for name, value in tables.published(analysis).rows:
+        known = {"run": name, metric: value, place: "published, not measured here"}
+        rows.append(tuple(known.get(c.title) for c in grid.columns))
+    styles = dict(grid.styles) | dict.fromkeys(analysis.published, "published")
+    return replace(grid, rows=(*grid.rows, *rows), styles=styles)
 
 
 def _learning(analysis: Analysis) -> Part:
@@ -103,11 +121,14 @@ def _confusion(analysis: Analysis) -> Part:
     blocks = []
     if known:
         confusions = [confusion for _, confusion in known]
-        labels, chosen = analysis.labels, grids.most_confused(confusions)
-        panels = [
-            grids.confusion_matrix(m.name, c, labels, chosen, f"confusion-{i}")
+        labels, chosen = analysis.labels, panels.most_confused(confusions)
+        drawn = [
+            panels.confusion_matrix(m.name, c, labels, chosen, f"confusion-{i}")
             for i, (m, c) in enumerate(known)
         ]
+        if len(chosen) == len(labels):
+            squares = [_square(analysis, m.name) for m, _ in known]
+            drawn = [replace(d, numbers=s) for d, s in zip(drawn, squares, strict=True)]
         text = "Each row adds up to 100%: how the rows of a label were classified."
         if len(chosen) < len(labels):
             text += (
@@ -115,10 +136,10 @@ def _confusion(analysis: Analysis) -> Part:
                 "all methods, so a row may add up to less; tables list the commonest confusions."
             )
         layout = "many" if len(labels) <= 4 else "pair"
-        blocks.append(Block(figures=tuple(panels), layout=layout, text=text))
+        blocks.append(Block(figures=tuple(drawn), layout=layout, text=text))
         if len(known) > 1:
             pair = (known[0][0].name, known[1][0].name)
-            figure = grids.confusion_difference(
+            figure = panels.confusion_difference(
                 pair, (confusions[0], confusions[1]), labels, chosen
             )
             blocks.append(
@@ -133,9 +154,15 @@ def _confusion(analysis: Analysis) -> Part:
     return _part("confusion", "What is taken for what", blocks, reason)
 
 
+def _square(analysis: Analysis, name: str) -> Grid:
+    """Rows of one method by true and predicted label."""
+    square = details.confusion(analysis).where("run", name).pivot("true", "predicted", "rows")
+    return replace(square, title=f"Rows by true and predicted label, {name}", note="")
+
+
 def _calibration(analysis: Analysis) -> Part:
-    panels = tuple(
-        grids.reliability(m.name, m.calibration, f"reliability-{i}")
+    drawn = tuple(
+        panels.reliability(m.name, m.calibration, f"reliability-{i}")
         for i, m in enumerate(analysis.methods)
         if m.calibration is not None
     )
@@ -146,7 +173,12 @@ def _calibration(analysis: Analysis) -> Part:
     return _part(
         "calibration",
         "Whether probabilities can be trusted",
-        [Block(figures=panels, layout="many", text=text)] if panels else [],
+        [
+            Block(figures=drawn, layout="many", text=text),
+            Block(heading="Before and after", tables=(details.calibration(analysis),)),
+        ]
+        if drawn
+        else [],
         "No run has probabilities to calibrate.",
     )
 
@@ -168,7 +200,9 @@ def _cost(analysis: Analysis) -> Part:
 
 def _labels(analysis: Analysis) -> Part:
     shown = bool(analysis.methods[0].labels)
-    figures = (scores.label_scores(analysis),) if shown else ()
+    numbers = details.per_label(analysis).pivot("label", "run", "F1", beside=["test rows"])
+    numbers = replace(numbers, title="F1 of each label")
+    figures = (replace(scores.label_scores(analysis), numbers=numbers),) if shown else ()
     few = len(analysis.labels) <= scores.MOST_LABELS
     return _part(
         "labels",
@@ -179,26 +213,29 @@ def _labels(analysis: Analysis) -> Part:
 
 
 def _coverage(analysis: Analysis) -> Part:
-    known = any(m.coverage is not None and len(m.coverage.share) for m in analysis.methods)
-    return _part(
-        "coverage",
-        "Leaving the unsure rows to people",
-        [Block(figures=(lines.coverage(analysis.methods),), layout="one", beside=True)]
-        if known
-        else [],
-        "No run has probabilities to rank rows by.",
-    )
+    numbers = details.coverage(analysis).without("accuracy at 95%")
+    blocks = []
+    if numbers.rows:
+        narrow = (replace(c, title=c.title.removeprefix("accuracy ")) for c in numbers.columns)
+        numbers = replace(numbers, title="Accuracy by share answered", columns=tuple(narrow))
+        figure = replace(lines.coverage(analysis.methods), numbers=numbers)
+        blocks.append(Block(figures=(figure,), layout="one", beside=True))
+    missing = "No run has probabilities to rank rows by."
+    return _part("coverage", "Leaving the unsure rows to people", blocks, missing)
 
 
 def _break_even(analysis: Analysis) -> Part:
-    found = analysis.break_even
+    study = analysis.break_even
     blocks = []
-    if found is not None and found.curves:
+    if study is not None and study.curves:
         order = [m.name for m in analysis.methods]
         metric = metric_name(analysis.statistics.metric)
-        said = tuple(visible(lines.crossing_sentence(c)) for c in found.crossings)
-        figure = lines.break_even(found, order, metric)
+        said = tuple(visible(lines.crossing_sentence(c)) for c in study.crossings)
+        figure = lines.break_even(study, order, metric)
+        figure = replace(figure, numbers=details.budgets(analysis))
         blocks.append(Block(figures=(figure,), layout="one", items=said, beside=True, open=False))
+        if study.crossings:
+            blocks.append(Block(tables=(details.crossings(analysis),)))
     return _part(
         "break-even",
         "How many labels pay off",
@@ -208,45 +245,32 @@ def _break_even(analysis: Analysis) -> Part:
 
 
 def _lengths(analysis: Analysis) -> Part:
-    known = any(m.lengths for m in analysis.methods)
-    return _part(
-        "lengths",
-        "Short and long texts",
-        [Block(figures=(scores.length_scores(analysis.methods),), layout="one", beside=True)]
-        if known
-        else [],
-        "No run folder holds the texts, so their length is not known.",
-    )
+    grid = details.lengths(analysis)
+    blocks = []
+    if grid.rows:
+        numbers = grid.pivot("words from", "run", "macro-F1", beside=["to", "rows"])
+        numbers = replace(numbers, title="Macro-F1 by length")
+        figure = replace(scores.length_scores(analysis.methods), numbers=numbers)
+        blocks.append(Block(figures=(figure,), layout="one", beside=True))
+    missing = "No run folder holds the texts, so their length is not known."
+    return _part("lengths", "Short and long texts", blocks, missing)
 
 
 def _mistakes(analysis: Analysis) -> Part:
-    methods, blocks = analysis.methods, []
-    for make, title, of in (
-        (tables.confident_errors, "The most confident mistakes", "errors"),
-        (tables.suspect_labels, "Labels that may be wrong", "suspects"),
+    blocks = []
+    for grid, title in (
+        (details.errors(analysis), "The most confident mistakes"),
+        (details.suspects(analysis), "Labels that may be wrong"),
     ):
-        known = [m for m in methods if getattr(m, of)]
-        for i, m in enumerate(known):
-            heading = f"{title}: {visible(m.name, 80)}"
-            blocks.append(Block(heading=heading, tables=(make(m),), folded=i > 0))
-    blocks += _seen(analysis)
+        for i, name in enumerate(dict.fromkeys(grid.values("run"))):
+            heading = f"{title}: {visible(name, 80)}"
+            one = replace(grid.where("run", name).without("run"), title=heading)
+            blocks.append(Block(heading=heading, tables=(one,), folded=i > 0))
+    repeated = [g for g in (details.seen(analysis), details.repeats(analysis)) if g.rows]
+    if repeated:
+        blocks.append(Block(heading="Rows that training has seen", tables=tuple(repeated)))
     missing = "No mistakes, suspected labels or repeated rows were found."
     return _part("mistakes", "Mistakes worth a look", blocks, missing)
-
-
-def _seen(analysis: Analysis) -> list[Block]:
-    found, metric = [], analysis.statistics.metric
-    if any(m.seen is not None for m in analysis.methods):
-        found.append(tables.seen_rows(analysis.methods, metric))
-    if (audit := tables.audit_rows(analysis.audit)) is not None:
-        found.append(audit)
-    if not found:
-        return []
-    text = (
-        f"Test rows that training or validation rows repeat, and {metric_name(metric)} without "
-        "them. Splits are counted as found, before rows were dropped."
-    )
-    return [Block(heading="Rows that training has seen", text=text, tables=tuple(found))]
 
 
 def _repeat(analysis: Analysis) -> Part:
@@ -255,31 +279,43 @@ def _repeat(analysis: Analysis) -> Part:
 
 
 def _settings(m: MethodReport, *, folded: bool) -> Block:
-    found = [
-        tables.flat(values, f"{what} of {visible(m.name, 80)}")
+    shown = [
+        _flat(values, f"{what} of {visible(m.name, 80)}")
         for what, values in (("Settings", m.settings), ("Environment", m.environment))
         if values
     ]
     folders = ", ".join(visible(folder, 200) for folder in m.folders)
     return Block(
         heading=visible(m.name, 80),
-        text=f"First of {len(m.folders)} runs: {folders}." if m.folders else "",
+        text=f"First of {times(len(m.folders), 'run')}: {folders}." if m.folders else "",
         command=visible(m.command, 2000),
-        tables=tuple(found),
+        tables=tuple(shown),
         folded=folded,
     )
+
+
+def _flat(values: dict[str, Any], title: str) -> Grid:
+    """Keys and values, nested ones with dotted keys."""
+    rows = tuple(
+        (key, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
+        for key, value in flatten(values).items()
+    )
+    rows = tuple((key, None if value == "" else value) for key, value in rows)
+    return Grid("settings", title, (Column("setting"), Column("value", PROSE)), rows)
 
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
     """Figures for the top of the page: name and value."""
     stats, best = analysis.statistics, analysis.verdict.recommended
     estimate = stats.estimates.get(best, {}).get(stats.metric)
-    found = [
+    seeds = set(stats.seeds.values())
+    named = [
         (f"{metric_name(stats.metric)} of what to ship", score(estimate.value) if estimate else ""),
         ("test rows", f"{stats.rows:,}"),
         ("labels" + (", several a row" if analysis.multilabel else ""), str(len(analysis.labels))),
         ("methods compared", str(len(analysis.methods))),
         ("folds", str(stats.folds) if stats.folds > 1 else ""),
+        ("seeds", str(seeds.pop()) if len(seeds) == 1 and max(seeds) > 1 else ""),
         ("margin that does not matter", f"{stats.margin:g}"),
     ]  # fmt: skip
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in named if value]

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 
-from llmclf.report import detail_tables, tables
 from llmclf.report.analysis import Analysis, MethodReport
-from llmclf.report.grid import Grid, escaped
-from llmclf.report.grid import markdown as in_markdown
+from llmclf.report.grid import Grid
+from llmclf.report.render.markdown import escaped, markdown_table
+from llmclf.report.tables import tables
 from llmclf.report.verdict import on_what
 
 MOST = 10
 """Rows of each method in the tables of errors; the CSV files hold all."""
-GRIDS: dict[str, Callable[[Analysis], Grid]] = {
-    "scores": tables.scores,
-    "differences": tables.differences,
-    "intervals": tables.intervals,
-    "costs": tables.costs,
-    "published": detail_tables.published,
-    "crossings": detail_tables.crossings,
-    "budgets": detail_tables.budgets,
-    "per_label": tables.per_label,
-    "confusion": tables.confusion,
-    "calibration": detail_tables.calibration,
-    "coverage": detail_tables.coverage,
-    "lengths": detail_tables.lengths,
-    "seen": detail_tables.seen,
-    "errors": detail_tables.errors,
-    "suspects": detail_tables.suspects,
-}
-"""By the name of the CSV file, in the order in which they are shown."""
 _SHORTENED = ("errors", "suspects")
-
-
-def grids(analysis: Analysis) -> list[Grid]:
-    """The tables that hold a row."""
-    return [grid for grid in (make(analysis) for make in GRIDS.values()) if grid.rows]
 
 
 def markdown(analysis: Analysis) -> str:
@@ -46,11 +22,10 @@ def markdown(analysis: Analysis) -> str:
     parts += _list(analysis.verdict.reasons)
     if analysis.left_out:
         parts += ["## Left out", *_list(analysis.left_out)]
-    for grid in grids(analysis):
-        if grid.name == "confusion":
-            parts += ["## Confusion", *_confusions(analysis)]
-        else:
-            parts += [f"## {escaped(grid.title)}", in_markdown(_shortened(grid)).rstrip("\n")]
+    for grid in tables(analysis):
+        shown = _confusions(grid) if grid.name == "confusion" else [_shortened(grid).measured()]
+        parts.append(f"## {escaped(grid.title)}")
+        parts += [markdown_table(one).rstrip("\n") for one in shown]
     parts += ["## Data", *_data(analysis), "## Runs"]
     parts += [part for method in analysis.methods for part in _run(method)]
     parts.append(escaped(f"{analysis.created}; {on_what(analysis.statistics)}."))
@@ -70,26 +45,19 @@ def _shortened(grid: Grid) -> Grid:
     return replace(grid, rows=tuple(rows))
 
 
-def _confusions(analysis: Analysis) -> list[str]:
+def _confusions(grid: Grid) -> list[Grid]:
     """A square for each method: true labels down, predicted ones across."""
-    parts = []
-    for method in analysis.methods:
-        if method.confusion is None:
-            continue
-        titles = (f"{method.name}: true, predicted", *analysis.labels)
-        lines = [[escaped(title) for title in titles], [":--", *["--:"] * len(analysis.labels)]]
-        for label, row in zip(analysis.labels, method.confusion, strict=True):
-            lines.append([escaped(label), *(f"{value:,}" for value in row)])
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return parts
+    squares = []
+    for name in dict.fromkeys(grid.values("run")):
+        square = grid.where("run", name).pivot("true", "predicted", "rows")
+        corner = replace(square.columns[0], title=f"{name}: true, predicted")
+        squares.append(replace(square, columns=(corner, *square.columns[1:]), note=""))
+    return squares
 
 
 def _data(analysis: Analysis) -> list[str]:
-    """Rows and labels of the first run."""
-    rows = analysis.audit.get("rows", {})
-    sizes = ", ".join(f"{name} {count:,}" for name, count in rows.items())
-    labels = ", ".join(analysis.labels)
-    return [*_list((f"rows: {sizes}",) if rows else ()), *_list((f"labels: {labels}",))]
+    """Source, rows and labels of the first run."""
+    return _list((analysis.data, f"labels: {', '.join(analysis.labels)}"))
 
 
 def _run(method: MethodReport) -> list[str]:

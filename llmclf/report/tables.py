@@ -1,83 +1,110 @@
-"""The tables of a report, as values. Markdown, CSV files and terminal show the same ones."""
+"""The tables of a report: each is made here or in ``detail_tables``, once, for all renderings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from llmclf.evaluate.paired import Difference
+from llmclf.evaluate.paired import Difference, Estimate
+from llmclf.report import detail_tables as details
 from llmclf.report.analysis import Analysis, MethodReport
-from llmclf.report.grid import Column, Grid
+from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
 from llmclf.report.verdict import against
 from llmclf.report.words import (
+    AMOUNT,
+    COUNT,
+    DIFFERENCE,
+    GIBIBYTES,
+    INTERVAL,
+    MEAN,
     METRICS,
-    amount,
-    count,
-    difference,
-    gibibytes,
-    interval,
-    score,
-    short,
+    P_VALUE,
+    SCORE,
+    WHOLE,
     significant,
+    times,
 )
 
-NAMES = (Column("run"), Column("method"), Column("model"))
 _LOWER_IS_BETTER = ("nll", "brier", "ece")
-_SHOWN = ("macro_f1", "accuracy", "mcc", "nll", "ece")
-_COSTS: tuple[tuple[Column, Callable[[MethodReport], float | None]], ...] = (
-    (Column("trainable parameters", count), lambda m: m.cost.trainable_parameters),
-    (Column("train s", amount, min), lambda m: m.cost.train_seconds),
-    (Column("rows/s", amount, max), lambda m: m.cost.rows_per_second),
-    (Column("peak GiB", gibibytes, min), lambda m: m.cost.peak_memory_bytes),
+_SHOWN = ("macro_f1", "accuracy", "mcc", "nll", "brier", "ece")
+_IN_PAPERS = ("macro_f1", "accuracy", "mcc", "nll")
+_COSTS = {
+    "train_seconds": Column("train s", AMOUNT, min),
+    "device_hours": Column("device-hours", AMOUNT, min),
+    "predict_seconds_per_1000": Column("s per 1,000 texts", AMOUNT, min),
+    "rows_per_second": Column("rows/s", AMOUNT, max),
+    "p50_milliseconds": Column("ms for one text, p50", AMOUNT, min),
+    "p99_milliseconds": Column("ms, p99", AMOUNT, min),
+    "peak_memory_bytes": Column("peak GiB", GIBIBYTES, min),
+    "total_parameters": Column("parameters", COUNT),
+    "trainable_parameters": Column("trainable parameters", COUNT),
+    "train_watt_hours": Column("training Wh", AMOUNT, min),
+    "predict_watt_hours_per_1000": Column("Wh per 1,000 texts", AMOUNT, min),
+}
+_COSTS_BESIDE_SCORES = (
+    "trainable_parameters",
+    "train_seconds",
+    "rows_per_second",
+    "peak_memory_bytes",
 )
-COST_TITLES = tuple(column.title for column, _ in _COSTS)
-DECISIVE = 3
-"""Columns after the names that decide: score, interval, standing."""
-SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-"""Of the rows answered, at which accuracy is shown."""
-
-
-def _pair(values: tuple[float, float]) -> str:
-    return interval(*values)
-
-
-def _p(value: float) -> str:
-    return "<.001" if value < 0.001 else short(value)
-
-
-def integer(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-INTERVAL = Column("95% interval", _pair, parts=("low", "high"))
+COST_TITLES = tuple(_COSTS[key].title for key in _COSTS_BESIDE_SCORES)
+"""Columns of the scores that the table of costs has, too."""
+DECISIVE = ("95% interval", "against best", "lift")
+"""Columns of the scores that decide, beside the score itself."""
 
 
 def scores(analysis: Analysis) -> Grid:
     """Scores, how sure they are, and costs: a row per method."""
     metric = analysis.config.metric
-    shown = [metric, *(key for key in _SHOWN if key != metric)]
-    columns = [*NAMES, *map(_score_column, shown)]
-    columns[len(NAMES) + 1 : len(NAMES) + 1] = [INTERVAL, Column("against best")]
-    prior = analysis.prior.get("macro_f1")
-    rows = []
-    for method in analysis.methods:
-        found = analysis.statistics.estimates[method.name]
-        values: list[Any] = [found[key].value for key in shown]
-        values[1:1] = [(found[metric].low, found[metric].high), standing(analysis, method.name)]
-        lift = None if prior is None else found["macro_f1"].value - prior
-        costs = [of(method) for _, of in _COSTS]
-        rows.append((method.name, method.method, method.model, *values, lift, *costs))
-    columns += [Column("lift", difference, max), *(column for column, _ in _COSTS)]
+    first, *others = _metrics_first(metric, _SHOWN)
+    columns = (
+        RUN, Column("method"), Column("model"),
+        _score_column(first), CONFIDENCE, Column("against best"), *map(_score_column, others),
+        Column("lift", DIFFERENCE, max), Column("seeds", WHOLE),
+        *(_COSTS[key] for key in _COSTS_BESIDE_SCORES),
+    )  # fmt: skip
     note = (
-        f"Scores on the test rows. Lift: macro-F1 above that of the majority class. Against best: "
-        f"worse if p < .05 after Holm's correction, equal if shown to be within "
-        f"{analysis.config.margin:g}, else undecided."
+        f"Scores on the test rows, means over runs. Lift: macro-F1 above that of the majority "
+        "class. Against best: worse if p < 0.05 after Holm's correction, equal if shown to be "
+        f"within {analysis.config.margin:g}, else undecided. Bold: the best of its column."
     )
-    return Grid("scores", "Scores", tuple(columns), tuple(rows), note)
+    rows = tuple(_score_row(analysis, method, [first, *others]) for method in analysis.methods)
+    return Grid("scores", "Scores", columns, rows, note, _recommended(analysis))
+
+
+def _score_row(analysis: Analysis, method: MethodReport, metrics: list[str]) -> tuple[Any, ...]:
+    estimates = analysis.statistics.estimates[method.name]
+    value, *others = (estimates[key].value for key in metrics)
+    prior = analysis.prior.get("macro_f1")
+    return (
+        method.name, method.method, method.model or None,
+        value, _ends(estimates[metrics[0]]), standing(analysis, method.name), *others,
+        None if prior is None else estimates["macro_f1"].value - prior,
+        analysis.statistics.seeds[method.name],
+        *(_cost(method, key) for key in _COSTS_BESIDE_SCORES),
+    )  # fmt: skip
+
+
+def _metrics_first(metric: str, shown: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys((metric, *shown)))
 
 
 def _score_column(key: str) -> Column:
-    return Column(METRICS[key], score, min if key in _LOWER_IS_BETTER else max)
+    return Column(METRICS[key], SCORE, min if key in _LOWER_IS_BETTER else max)
+
+
+def _ends(estimate: Estimate) -> tuple[float, float]:
+    return estimate.low, estimate.high
+
+
+def _cost(method: MethodReport, key: str) -> float | None:
+    """In the unit that the column names."""
+    value = getattr(method.cost, key)
+    return value / 2**30 if value is not None and key == "peak_memory_bytes" else value
+
+
+def _recommended(analysis: Analysis) -> dict[str, str]:
+    return {analysis.verdict.recommended: "recommended"}
 
 
 def standing(analysis: Analysis, name: str) -> str:
@@ -88,57 +115,40 @@ def standing(analysis: Analysis, name: str) -> str:
     return judged(against(analysis.statistics, best, name))
 
 
-def judged(found: Difference) -> str:
+def judged(pair: Difference) -> str:
     """worse, equal, worse but equal (significantly, within the margin), or undecided."""
-    if significant(found):
-        return "worse, within margin" if found.equivalent else "worse"
-    return "equal" if found.equivalent else "undecided"
+    if significant(pair):
+        return "worse, within margin" if pair.equivalent else "worse"
+    return "equal" if pair.equivalent else "undecided"
 
 
 def intervals(analysis: Analysis) -> Grid:
     """Every score of every method with its interval and spread."""
     columns = (
-        NAMES[0],
-        Column("score"),
-        Column("value", score),
-        INTERVAL,
-        Column("95% interval of the rows alone", _pair, parts=("low", "high")),
-        Column("sd over seeds", score),
-        Column("sd over folds", score),
-    )
+        RUN, Column("score"), Column("value", SCORE), CONFIDENCE,
+        Column("95% interval of the rows alone", INTERVAL),
+        Column("sd over seeds", SCORE), Column("sd over folds", SCORE),
+    )  # fmt: skip
     rows = tuple(
         (
-            method.name,
-            METRICS[key],
-            e.value,
-            (e.low, e.high),
-            (e.sampling_low, e.sampling_high),
-            e.seed_sd,
-            e.fold_sd,
+            method.name, METRICS[key], e.value, _ends(e), (e.sampling_low, e.sampling_high),
+            e.seed_sd, e.fold_sd,
         )
         for method in analysis.methods
         for key, e in analysis.statistics.estimates[method.name].items()
         if key in METRICS
-    )
+    )  # fmt: skip
     return Grid("intervals", "Intervals", columns, rows)
 
 
 def differences(analysis: Analysis) -> Grid:
-    """Every pair of methods."""
+    """Every pair of methods, the better one first."""
     statistics = analysis.statistics
     columns = (
-        Column("a"),
-        Column("b"),
-        Column("a - b", difference),
-        INTERVAL,
-        Column("p", _p),
-        Column("p (Holm)", _p),
-        Column("p of non-equivalence", _p),
-        Column("b is"),
-        Column("only a right", integer),
-        Column("only b right", integer),
-        Column("McNemar p", _p),
-    )
+        Column("a"), Column("b"), Column("a - b", DIFFERENCE), CONFIDENCE, Column("p", P_VALUE),
+        Column("p (Holm)", P_VALUE), Column("p of non-equivalence", P_VALUE), Column("b is"),
+        Column("only a right", WHOLE), Column("only b right", WHOLE), Column("McNemar p", P_VALUE),
+    )  # fmt: skip
     rows = []
     for d in statistics.differences:
         m = d.mcnemar
@@ -148,8 +158,8 @@ def differences(analysis: Analysis) -> Grid:
     note = (
         f"Differences of {METRICS[statistics.metric]}, paired by row, from "
         f"{statistics.resamples:,} bootstrap resamples. Margin of equivalence: "
-        f"{statistics.margin:g}. McNemar: rows that one of the two alone has right, first seed of "
-        "each fold."
+        f"{statistics.margin:g}. a: the better one. McNemar: rows that one of the two alone has "
+        "right, first seed of each fold."
     )
     return Grid("differences", "Differences", columns, tuple(rows), note)
 
@@ -157,49 +167,73 @@ def differences(analysis: Analysis) -> Grid:
 def costs(analysis: Analysis) -> Grid:
     """Time, memory, energy and price: a row per method."""
     money = f" {analysis.config.currency}".rstrip()
-    of_cost = {
-        "train_seconds": Column("train s", amount, min),
-        "device_hours": Column("device-hours", amount, min),
-        "predict_seconds_per_1000": Column("s per 1,000 texts", amount, min),
-        "rows_per_second": Column("rows/s", amount, max),
-        "p50_milliseconds": Column("ms for one text, p50", amount, min),
-        "p99_milliseconds": Column("ms, p99", amount, min),
-        "peak_memory_bytes": Column("peak GiB", gibibytes, min),
-        "total_parameters": Column("parameters", count),
-        "trainable_parameters": Column("trainable parameters", count),
-        "train_watt_hours": Column("training Wh", amount, min),
-        "predict_watt_hours_per_1000": Column("Wh per 1,000 texts", amount, min),
-        "train_price": Column(f"training price{money}", amount, min),
-        "price_per_1000": Column(f"price per 1,000 texts{money}", amount, min),
+    columns = _COSTS | {
+        "train_price": Column(f"training price{money}", AMOUNT, min),
+        "price_per_1000": Column(f"price per 1,000 texts{money}", AMOUNT, min),
     }
-    rows = tuple((m.name, *(getattr(m.cost, key) for key in of_cost)) for m in analysis.methods)
-    return Grid("costs", "Costs", (NAMES[0], *of_cost.values()), rows, "Means over the runs.")
+    rows = tuple((m.name, *(_cost(m, key) for key in columns)) for m in analysis.methods)
+    note, styles = "Means over the runs.", _recommended(analysis)
+    return Grid("costs", "Costs", (RUN, *columns.values()), rows, note, styles)
 
 
-def per_label(analysis: Analysis) -> Grid:
-    """Precision, recall and F1 of each label."""
-    columns = (
-        NAMES[0],
-        Column("label"),
-        *(Column(title, score) for title in ("precision", "recall", "F1")),
-        Column("test rows", integer),
-    )
+def published(analysis: Analysis) -> Grid:
+    """What others published, beside what was measured here."""
+    columns = (Column("published, not measured here"), Column("score", SCORE))
+    ordered = sorted(analysis.published.items(), key=lambda pair: -pair[1])
+    return Grid("published", "Published scores", columns, tuple(ordered))
+
+
+def paper(analysis: Analysis) -> Grid:
+    """Scores with their spread over seeds: what a publication prints of a comparison."""
+    statistics = analysis.statistics
+    first, *others = _metrics_first(statistics.metric, _IN_PAPERS)
+
+    def column(key: str) -> Column:
+        return Column(METRICS[key], MEAN, min if key in _LOWER_IS_BETTER else max)
+
+    def mean(name: str, key: str) -> tuple[float, float | None]:
+        estimate = statistics.estimates[name][key]
+        return estimate.value, estimate.seed_sd
+
     rows = tuple(
-        (m.name, row.label, row.precision, row.recall, row.f1, row.support)
+        (
+            m.name, mean(m.name, first), _ends(statistics.estimates[m.name][first]),
+            *(mean(m.name, key) for key in others),
+            statistics.folds * statistics.seeds[m.name],
+        )
         for m in analysis.methods
-        for row in m.labels
+    )  # fmt: skip
+    columns = (RUN, column(first), CONFIDENCE, *map(column, others), Column("n", WHOLE))
+    several = times(statistics.folds, "fold") if statistics.folds > 1 else "one test set"
+    note = (
+        f"{times(statistics.rows, 'test row')} of {analysis.source or 'the data'}, {several}. "
+        f"Mean ± standard deviation over seeds, where there are several; 95% interval of "
+        f"{METRICS[first]} over rows, seeds and folds; n: runs."
     )
-    return Grid("per_label", "Labels", columns, rows)
+    return Grid("scores", analysis.title, columns, rows, note)
 
 
-def confusion(analysis: Analysis) -> Grid:
-    """Rows of each true label by predicted label, all runs together."""
-    columns = (NAMES[0], Column("true"), Column("predicted"), Column("rows", integer))
-    rows = tuple(
-        (m.name, true, predicted, int(m.confusion[i, j]))
-        for m in analysis.methods
-        if m.confusion is not None
-        for i, true in enumerate(analysis.labels)
-        for j, predicted in enumerate(analysis.labels)
-    )
-    return Grid("confusion", "Confusion", columns, rows, "All runs of a method together.")
+TABLES: dict[str, Callable[[Analysis], Grid]] = {
+    "scores": scores,
+    "differences": differences,
+    "intervals": intervals,
+    "costs": costs,
+    "published": published,
+    "crossings": details.crossings,
+    "budgets": details.budgets,
+    "per_label": details.per_label,
+    "confusion": details.confusion,
+    "calibration": details.calibration,
+    "coverage": details.coverage,
+    "lengths": details.lengths,
+    "seen": details.seen,
+    "repeats": details.repeats,
+    "errors": details.errors,
+    "suspects": details.suspects,
+}
+"""By the name of the CSV file, in the order in which they are shown."""
+
+
+def tables(analysis: Analysis) -> list[Grid]:
+    """Those that hold a row."""
+    return [grid for grid in (make(analysis) for make in TABLES.values()) if grid.rows]

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from llmclf.evaluate.paired import Difference, Statistics
 from llmclf.report.analysis import MethodCost, Verdict
 from llmclf.report.words import (
-    METRICS,
     interval,
     joined,
-    p_value,
-    short,
+    metric_name,
+    p_is,
+    score,
     significant,
     times,
     with_interval,
@@ -36,7 +36,7 @@ class _Case:
 
     @property
     def metric(self) -> str:
-        return METRICS.get(self.statistics.metric, self.statistics.metric)
+        return metric_name(self.statistics.metric)
 
     @property
     def margin(self) -> str:
@@ -66,8 +66,8 @@ def verdict(
     )
     if len(names) == 1:
         return Verdict(sentence=_alone(case, prior), best=best, recommended=best, reasons=())
-    equivalent = [name for name, found in case.against_best.items() if found.equivalent]
-    undecided = [name for name, found in case.against_best.items() if _undecided(found)]
+    equivalent = [name for name, lead in case.against_best.items() if lead.equivalent]
+    undecided = [name for name, lead in case.against_best.items() if _undecided(lead)]
     recommended, _ = cheapest([best, *equivalent], costs)
     if recommended != best:
         sentence = _cheaper(case, recommended, undecided)
@@ -83,22 +83,22 @@ def cheapest(names: list[str], costs: Mapping[str, MethodCost]) -> tuple[str, st
     """The cheapest of the methods, and by what: price, else device-hours, of training and of
     classifying 1,000 texts. The first one, and None, where neither is known of all."""
     for what, of in (("price", price), ("time", hours)):
-        found = {name: of(costs[name]) for name in names}
-        known = {name: value for name, value in found.items() if value is not None}
+        values = {name: of(costs[name]) for name in names}
+        known = {name: value for name, value in values.items() if value is not None}
         if len(known) == len(names):
             return min(names, key=known.__getitem__), what
     return names[0], None
 
 
 def price(cost: MethodCost) -> float | None:
-    """Of training and of classifying 1,000 texts."""
+    """What training and classifying 1,000 texts cost together."""
     if cost.train_price is None or cost.price_per_1000 is None:
         return None
     return cost.train_price + cost.price_per_1000
 
 
 def hours(cost: MethodCost) -> float | None:
-    """Device-hours of training, and hours of classifying 1,000 texts."""
+    """Device-hours of training, and hours of classifying 1,000 texts, together."""
     if cost.predict_seconds_per_1000 is None:
         return None
     trained = cost.device_hours
@@ -121,32 +121,32 @@ def on_what(statistics: Statistics) -> str:
 
 def against(statistics: Statistics, best: str, other: str) -> Difference:
     """Best minus other; equal scores may stand the other way round."""
-    for found in statistics.differences:
-        if (found.a, found.b) == (best, other):
-            return found
-        if (found.a, found.b) == (other, best):
-            return turned(found)
+    for pair in statistics.differences:
+        if (pair.a, pair.b) == (best, other):
+            return pair
+        if (pair.a, pair.b) == (other, best):
+            return turned(pair)
     raise AssertionError(f"no difference between {best} and {other}")
 
 
-def turned(found: Difference) -> Difference:
-    """The same difference, b minus a."""
-    mcnemar = found.mcnemar
+def turned(pair: Difference) -> Difference:
+    """A difference seen from the other side: b minus a."""
+    mcnemar = pair.mcnemar
     if mcnemar is not None:
         mcnemar = replace(mcnemar, only_a=mcnemar.only_b, only_b=mcnemar.only_a)
     return replace(
-        found,
-        a=found.b,
-        b=found.a,
-        value=-found.value,
-        low=-found.high,
-        high=-found.low,
+        pair,
+        a=pair.b,
+        b=pair.a,
+        value=-pair.value,
+        low=-pair.high,
+        high=-pair.low,
         mcnemar=mcnemar,
     )
 
 
-def _undecided(found: Difference) -> bool:
-    return not found.equivalent and not significant(found)
+def _undecided(pair: Difference) -> bool:
+    return not pair.equivalent and not significant(pair)
 
 
 def _alone(case: _Case, prior: float | None) -> str:
@@ -157,7 +157,7 @@ def _alone(case: _Case, prior: float | None) -> str:
     )
     if prior is not None:
         above = "above" if estimate.low > prior else "not clearly above"
-        start += f", {above} the {short(prior)} of always answering the commonest label"
+        start += f", {above} the {score(prior)} of always answering the commonest label"
     return f"{start}; measured on {on_what(case.statistics)}."
 
 
@@ -168,11 +168,11 @@ def _winner(case: _Case, equivalent: list[str]) -> str:
     said = []
     if worse:
         nearest = min(worse, key=lambda name: case.against_best[name].value)
-        found = case.against_best[nearest]
+        lead = case.against_best[nearest]
         others = "all others" if not equivalent else joined(worse)
         said.append(
-            f"significantly better than {others} (smallest lead {short(found.value)} over "
-            f"{nearest}, {p_value(found.p_holm)})"
+            f"significantly better than {others} (smallest lead {score(lead.value)} over "
+            f"{nearest}, {p_is(lead.p_holm)})"
         )
     if equivalent:
         _, by = cheapest([case.best, *equivalent], case.costs)
@@ -187,7 +187,7 @@ def _winner(case: _Case, equivalent: list[str]) -> str:
 def _cheaper(case: _Case, recommended: str, undecided: list[str]) -> str:
     sentence = (
         f"Ship {recommended}: {case.metric} {case.score(recommended)}, within {case.margin} of the "
-        f"best ({case.best}, {short(case.value(case.best))}) {_share(case, recommended)}"
+        f"best ({case.best}, {score(case.value(case.best))}) {_share(case, recommended)}"
     )
     if undecided:
         rows = times(case.statistics.rows, "test row")
@@ -227,19 +227,19 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
 
 def _reason(case: _Case, name: str) -> str:
     """How a method stands to the best one."""
-    found = case.against_best[name]
-    facts = f"{short(found.value)} {interval(found.low, found.high)}, {p_value(found.p_holm)}"
-    if significant(found) and found.equivalent:
+    lead = case.against_best[name]
+    facts = f"{score(lead.value)} {interval(lead.low, lead.high)}, {p_is(lead.p_holm)}"
+    if significant(lead) and lead.equivalent:
         return (
             f"{name}: significantly worse than {case.best}, but within {case.margin} of it "
             f"(by {facts})."
         )
-    if significant(found):
+    if significant(lead):
         return f"{name}: significantly worse than {case.best} (by {facts})."
-    if found.equivalent:
+    if lead.equivalent:
         return (
             f"{name}: equivalent to {case.best}, within {case.margin} (behind by {facts}; of a "
-            f"larger difference {p_value(found.p_equivalent)})."
+            f"larger difference {p_is(lead.p_equivalent)})."
         )
     return (
         f"{name}: undecided, neither significantly worse than {case.best} nor shown to be within "

@@ -1,6 +1,13 @@
-"""Numbers as people read them. None, what was not measured, is "n/a"."""
+"""The vocabulary of numbers: one text for each kind of value, in every table and sentence.
+
+None, what was not measured, is "n/a" everywhere.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from llmclf.evaluate.paired import ALPHA, Difference, Estimate
 
@@ -19,46 +26,45 @@ METRICS = {
 
 def score(value: float) -> str:
     """Three decimals: 0.545."""
-    return f"{value:.3f}"
+    return f"{value:z.3f}"
 
 
 def difference(value: float) -> str:
     """With its sign: +0.065."""
-    return f"{value:+.3f}"
-
-
-def short(value: float) -> str:
-    """Without the zero, as papers have it: .545, -.020, 1.000."""
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+    return f"{value:+z.3f}"
 
 
 def interval(low: float, high: float) -> str:
-    """[.510, .580]"""
-    return f"[{short(low)}, {short(high)}]"
+    """[0.510, 0.580]"""
+    return f"[{score(low)}, {score(high)}]"
 
 
 def with_interval(estimate: Estimate) -> str:
-    """.545 [.510, .580]"""
-    return f"{short(estimate.value)} {interval(estimate.low, estimate.high)}"
+    """0.545 [0.510, 0.580]"""
+    return f"{score(estimate.value)} {interval(estimate.low, estimate.high)}"
+
+
+def with_deviation(mean: float, deviation: float | None) -> str:
+    """0.545 ± 0.012, or the mean alone where no deviation is known."""
+    return score(mean) if deviation is None else f"{score(mean)} ± {score(deviation)}"
 
 
 def p_value(p: float) -> str:
-    """p = .81, p = .004, p < .001"""
-    if p < 0.001:
-        return "p < .001"
-    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    return f"p = {text.replace('0.', '.', 1)}"
+    """0.810, 0.004, <0.001"""
+    return "<0.001" if p < 0.001 else score(p)
 
 
-def significant(found: Difference) -> bool:
-    """Whether the two methods differ, over all pairs compared: p after Holm below 0.05."""
-    return found.p_holm < ALPHA
+def p_is(p: float) -> str:
+    """p = 0.810, p < 0.001"""
+    return f"p {p_value(p).replace('<', '< ')}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 def amount(value: float) -> str:
-    """Three digits, or all before the point: 0.0123, 12.3, 1,235."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Three digits, or all before the point; no exponent: 0.0123, 12.3, 1,235."""
+    if abs(value) >= 100 or value == 0:
+        return f"{value:,.0f}"
+    text = f"{value:.3g}"
+    return f"{float(text):.12f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 def count(value: float) -> str:
@@ -69,9 +75,61 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def gibibytes(value: float) -> str:
-    """Bytes as GiB: 1.50."""
-    return f"{value / 2**30:.2f}"
+def whole(value: float) -> str:
+    """All digits: 1,234."""
+    return f"{value:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A share: 47%; one decimal below 1% and above 99%."""
+    return f"{value:.0%}" if 0.01 <= value <= 0.99 or value in (0, 1) else f"{value:.1%}"
+
+
+def whole_interval(low: float | None, high: float | None) -> str:
+    """[192, 520], up to 520, from 192; None: the end lies beyond what was tested."""
+    if low is None or high is None:
+        if low == high:
+            return MISSING
+        return f"from {whole(low)}" if low is not None else f"up to {whole(high or 0)}"
+    return f"[{whole(low)}, {whole(high)}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the values of a column are, and their text."""
+
+    show: Callable[[Any], str]
+    text: bool = False
+    """Whether they are texts, on the left, and not numbers, on the right."""
+    pair: tuple[str, ...] = ()
+    """Names of the two columns that a pair becomes in CSV."""
+
+
+TEXT = Kind(show=str, text=True)
+PROSE = Kind(show=str, text=True)
+"""Texts that may run over several lines."""
+SCORE = Kind(show=score)
+DIFFERENCE = Kind(show=difference)
+P_VALUE = Kind(show=p_value)
+AMOUNT = Kind(show=amount)
+"""Seconds, hours, prices: in the unit that the title names."""
+GIBIBYTES = Kind(show=lambda value: f"{value:.2f}")
+COUNT = Kind(show=count)
+WHOLE = Kind(show=whole)
+SHARE = Kind(show=percent)
+INTERVAL = Kind(show=lambda ends: interval(*ends), pair=("low", "high"))
+WHOLE_INTERVAL = Kind(show=lambda ends: whole_interval(*ends), pair=("low", "high"))
+MEAN = Kind(show=lambda pair: with_deviation(*pair), pair=("mean", "sd"))
+
+
+def metric_name(metric: str) -> str:
+    """What people call a key of results.json."""
+    return METRICS.get(metric, metric)
+
+
+def significant(pair: Difference) -> bool:
+    """Whether the two methods differ, over all pairs compared: p after Holm below 0.05."""
+    return pair.p_holm < ALPHA
 
 
 def times(number: int, what: str) -> str:

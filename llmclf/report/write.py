@@ -1,4 +1,4 @@
-"""The report on disk: one HTML page, the same in Markdown, and its tables as CSV files."""
+"""The report on disk: one HTML page, one of Markdown, tables for programs and papers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from pathlib import Path
 
 from llmclf.config import ConfigError, write_text
 from llmclf.report.analysis import Analysis
-from llmclf.report.grid import csv_text
 from llmclf.report.html import html
-from llmclf.report.markdown import GRIDS, grids, markdown
+from llmclf.report.markdown import markdown
+from llmclf.report.render.csv import csv_table
+from llmclf.report.render.latex import latex_table
+from llmclf.report.tables import TABLES, paper, tables
 
 
 def write(analysis: Analysis, folder: Path) -> dict[str, Path]:
-    """Write report.html, report.md and tables/*.csv; returns them by name.
+    """Write report.html, report.md, tables/*.csv and tables/scores.tex; returns them by name.
 
     Each file is whole or absent. Raises ConfigError where the folder cannot be written.
     """
     texts = {"report.html": html(analysis), "report.md": markdown(analysis)}
-    texts |= {f"tables/{grid.name}.csv": csv_text(grid) for grid in grids(analysis)}
+    texts |= {f"tables/{grid.name}.csv": csv_table(grid) for grid in tables(analysis)}
+    texts["tables/scores.tex"] = latex_table(paper(analysis))
     try:
         # Of an earlier report, which may have had tables that this one lacks.
-        for name in GRIDS:
+        for name in TABLES:
             if f"tables/{name}.csv" not in texts:
                 (folder / "tables" / f"{name}.csv").unlink(missing_ok=True)
         for name, text in texts.items():

@@ -15,7 +15,7 @@ from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.run_folder.metrics import read_metrics
-from llmclf.run_folder.rows import Rows, read_rows
+from llmclf.run_folder.rows import SplitRows, read_rows
 
 SCHEMA = 1
 EXPECTED = "A run folder holds experiment.json and, once finished, results.json."
@@ -42,8 +42,8 @@ class Finished:
     validation: Predictions | None
     metrics: tuple[dict[str, Any], ...]
     """Records of metrics.jsonl; none where nothing was trained step by step."""
-    rows: Rows
-    """Of splits.parquet."""
+    rows: SplitRows
+    """What splits.parquet holds."""
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class Finished:
 
     @cached_property
     def scores(self) -> dict[str, Any]:
-        """Of the test rows, as :func:`..evaluate.scores.score` has them."""
+        """Scores of the test rows, as :func:`..evaluate.scores.score` has them."""
         return score(self.test)
 
     @property
@@ -141,10 +141,10 @@ def _read(folder: Path) -> Finished:
         rows=read_rows(folder / "splits.parquet"),
     )
     for key in _COMPARED:
-        found, stated = run.scores[key], results["test"][key]
-        if not math.isclose(found, stated, rel_tol=1e-6, abs_tol=1e-6):
+        scored, stated = run.scores[key], results["test"][key]
+        if not math.isclose(scored, stated, rel_tol=1e-6, abs_tol=1e-6):
             raise ValueError(
-                f"predictions/test.parquet has {key} {found:.6g}, results.json {stated:.6g}: they "
+                f"predictions/test.parquet has {key} {scored:.6g}, results.json {stated:.6g}: they "
                 "are not of the same run"
             )
     _check_rows(run)
@@ -191,8 +191,8 @@ def _predictions(folder: Path, split: str, results: dict[str, Any]) -> Predictio
 
 def _check_results(results: dict[str, Any]) -> None:
     if results.get("schema") != SCHEMA:
-        found = results.get("schema")
-        raise ValueError(f"schema is {found!r}; this version of llmclf reads schema {SCHEMA}")
+        schema = results.get("schema")
+        raise ValueError(f"schema is {schema!r}; this version of llmclf reads schema {SCHEMA}")
     for key in ("name", "method", "model", "membership"):
         _value(results, key, str)
     labels = _value(results, "labels", list)

@@ -12,20 +12,21 @@ from llmclf.config import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class SplitRows:
     """How many rows a run had, and what is known of its test rows."""
 
     sizes: dict[str, int]
     """Split -> rows."""
     texts: dict[str, str] | None
-    """Id -> text of each test row; None where the folder is of an older version."""
+    """Id -> text of each test row; None in folders of older versions."""
     words: dict[str, int] | None
-    """Id -> words of each test row, likewise."""
+    """Id -> words of each test row; None in folders of older versions."""
     seen: dict[str, str] | None
-    """Id -> exact, normalised or near, of the test rows that an earlier split repeats; likewise."""
+    """Id -> exact, normalised or near, of the test rows that an earlier split repeats; None in
+    folders of older versions."""
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> SplitRows:
     """Read ``splits.parquet``. Raises DataError, naming the file, if it is not that."""
     try:
         table = pq.read_table(path, partitioning=None)
@@ -44,7 +45,7 @@ def read_rows(path: Path) -> Rows:
         values = table[name].to_pylist()
         return {ids[i]: values[i] for i in test if values[i] is not None}
 
-    return Rows(
+    return SplitRows(
         sizes={name: splits.count(name) for name in names},
         texts=column("text"),
         words=column("words"),

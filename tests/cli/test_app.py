@@ -28,7 +28,7 @@ def test_compare_prints_the_best_first_and_writes_markdown(runs: Path) -> None:
     done = llmclf("compare", runs / "good", runs / "better", "--markdown", runs / "new" / "t.md")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.index("0.870") < done.stdout.index("0.750")
-    assert "macro-F1 .870 [" in done.stdout
+    assert "macro-F1 0.870 [" in done.stdout
     lines = (runs / "new" / "t.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| better", "| good"]
 

@@ -23,8 +23,10 @@ from llmclf.evaluate.scores import score
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
-from llmclf.report.grid import Column, Grid, csv_text, markdown, neutral
-from llmclf.report.markdown import markdown as whole
+from llmclf.report.grid import Column, Grid
+from llmclf.report.markdown import markdown
+from llmclf.report.render.csv import csv_table, neutral
+from llmclf.report.render.markdown import markdown_table
 from llmclf.report.write import write
 from llmclf.run_folder.find import read_all
 from tests.report.made import LABELS, predicted, write_run
@@ -152,7 +154,7 @@ def test_multilabel_runs(tmp_path: Path) -> None:
     analysis = analysed(tmp_path)
     assert analysis.multilabel
     assert all(m.confusion is None for m in analysis.methods)
-    assert "## Confusion" not in whole(analysis)
+    assert "## Confusion" not in markdown(analysis)
 
 
 def test_a_study_of_label_budgets_has_break_even_curves(tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_a_study_of_label_budgets_has_break_even_curves(tmp_path: Path) -> None:
     assert [p.budget for p in found.curves["prompt"]] == [16]
     (crossing,) = found.crossings
     assert (crossing.method, crossing.reference, crossing.budget) == ("full", "prompt", 64)
-    text = whole(analysis)
+    text = markdown(analysis)
     assert "| full | prompt | 64 |" in text
     assert "\n## Labelled rows\n" in text
     assert any("prompt: shown with 8 labelled rows" in line for line in analysis.left_out)
@@ -217,7 +219,7 @@ def test_hostile_names_stay_in_their_cells(tmp_path: Path) -> None:
     for i, name in enumerate((HOSTILE, "b")):
         write_run(tmp_path / f"r{i}", predicted(7 + i, labels=labels), name=name, model="[m](x)")
     analysis = analysed(tmp_path)
-    text = whole(analysis)
+    text = markdown(analysis)
     outside = text.split("## Runs")[0]
     assert r"\<script\>" in outside
     assert not re.search(r"(?<!\\)<(script|img)", outside)
@@ -235,7 +237,7 @@ def test_hostile_names_stay_in_their_cells(tmp_path: Path) -> None:
 @given(st.text() | st.floats(allow_nan=False) | st.integers() | st.none())
 def test_no_cell_starts_a_formula_and_numbers_stay(value: Any) -> None:
     grid = Grid("g", "G", (Column("x"),), ((value,), ("last",)))
-    rows = list(csv.reader(io.StringIO(csv_text(grid), newline="")))
+    rows = list(csv.reader(io.StringIO(csv_table(grid), newline="")))
     cell = rows[1][0] if rows[1] else ""
     if isinstance(value, str):
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -253,7 +255,7 @@ def test_formula_is_neutralised(text: str) -> None:
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_markdown_rows_have_as_many_cells_as_columns(texts: list[str]) -> None:
     grid = Grid("g", "G", tuple(Column(t) for t in texts), (tuple(texts),))
-    lines = markdown(grid).splitlines()
+    lines = markdown_table(grid).splitlines()
     assert len(lines) == 3
     for line in lines:
         assert len(line.replace("\\\\", "").replace("\\|", "").split("|")) == len(texts) + 2
@@ -282,7 +284,7 @@ def test_folder_that_cannot_be_written_is_named(analysis: Analysis, tmp_path: Pa
 
 
 def test_markdown_has_every_part(analysis: Analysis) -> None:
-    text = whole(analysis)
+    text = markdown(analysis)
     for title in (
         "Left out",
         "Scores",
@@ -309,7 +311,7 @@ def test_no_runs_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_report_needs_no_torch() -> None:
-    modules = ("analyse", "folders", "comparison", "markdown", "write")
+    modules = ("analyse", "comparison", "markdown", "write")
     code = "".join(f"import llmclf.report.{m}\n" for m in modules)
     code += "import sys; assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -317,5 +319,5 @@ def test_the_report_needs_no_torch() -> None:
 
 def test_an_analysis_is_the_same_each_time(tmp_path: Path) -> None:
     folder = study(tmp_path)
-    first, second = (whole(analysed(folder)) for _ in range(2))
+    first, second = (markdown(analysed(folder)) for _ in range(2))
     assert first == second

@@ -14,6 +14,8 @@ from llmclf.report.html import html
 from tests.report.example import example, hostile
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.support.ui import WebDriverWait
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -61,6 +63,10 @@ def show(browser: webdriver.Chrome, page: Path, width: int, scheme: str = "light
     browser.get_log("browser")
     browser.get_log("performance")
     browser.get(page.as_uri())
+    # On a busy machine the driver comes back while the page is still being read.
+    WebDriverWait(browser, 60).until(
+        lambda b: b.execute_script("return document.readyState") == "complete"
+    )
 
 
 def open_all(browser: webdriver.Chrome) -> None:

@@ -49,20 +49,21 @@ def test_markdown_table(tmp_path: Path) -> None:
     lines = compared(tmp_path, (8, other), (9, {})).markdown().splitlines()
     assert lines[0] == (
         "| run | method | model | macro-F1 | 95% interval | against best | accuracy | MCC | NLL "
-        "| ECE | lift | trainable parameters | train s | rows/s | peak GiB |"
+        "| Brier score | ECE | lift | seeds | trainable parameters | train s | rows/s | peak GiB |"
     )
     assert lines[1] == (
         "| :-- | :-- | :-- | --: | --: | :-- | --: | --: | --: | --: | --: | --: | --: | --: "
-        "| --: |"
+        "| --: | --: | --: |"
     )
     assert re.fullmatch(
         r"\| right-9 \| full \| minilm-l6 \| \*\*0\.899\*\* \| \[[-.\d]+, [.\d]+\] \| best "
-        r"\| \*\*0\.900\*\* \| \*\*0\.816\*\* \| \*\*0\.325\*\* \| \*\*0\.000\*\* "
-        r"\| \*\*\+0\.566\*\* \| 22\.7M \| 1,235 \| \*\*98,765\*\* \| \*\*1\.50\*\* \|",
+        r"\| \*\*0\.900\*\* \| \*\*0\.816\*\* \| \*\*0\.325\*\* "
+        r"\| \*\*0\.180\*\* \| \*\*0\.000\*\* \| \*\*\+0\.566\*\* \| 1 \| 22\.7M "
+        r"\| 1,235 \| \*\*98,765\*\* \| \*\*1\.50\*\* \|",
         lines[2],
     )
     assert lines[3].startswith("| right-8 | classical | tfidf+linear_svm | 0.800 |")
-    assert lines[3].endswith("| +0.467 | n/a | **2** | 1.5 | **1.50** |")
+    assert lines[3].endswith("| +0.467 | 1 | n/a | **2** | 1.5 | **1.50** |")
     assert "Lift: macro-F1 above that of the majority class." in lines[-1]
 
 

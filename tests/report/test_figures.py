@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from llmclf.report.analysis import Crossing, Curve, MethodCost
-from llmclf.report.figures import grids, lines, price, scores
+from llmclf.report.figures import lines, panels, price, scores
 from llmclf.report.figures.draw import Drawn, spread, style
 from llmclf.report.figures.svg import svg
 from tests.report.example import HOSTILE, example, hostile
@@ -22,7 +22,7 @@ from tests.report.example import HOSTILE, example, hostile
 def drawings(analysis) -> list[Drawn]:
     methods = analysis.methods
     confusions = [m.confusion for m in methods]
-    chosen = grids.most_confused(confusions)
+    chosen = panels.most_confused(confusions)
     names = [m.name for m in methods]
     training, prediction, alone = price.measures(analysis)
     return [
@@ -33,13 +33,13 @@ def drawings(analysis) -> list[Drawn]:
         lines.coverage(methods),
         lines.break_even(analysis.break_even, names, "macro-F1"),
         *(
-            grids.confusion_matrix(m.name, m.confusion, analysis.labels, chosen, f"c{i}")
+            panels.confusion_matrix(m.name, m.confusion, analysis.labels, chosen, f"c{i}")
             for i, m in enumerate(methods)
         ),
-        grids.confusion_difference(
+        panels.confusion_difference(
             (names[0], names[1]), (confusions[0], confusions[1]), analysis.labels, chosen
         ),
-        grids.reliability(names[0], methods[0].calibration, "r0"),
+        panels.reliability(names[0], methods[0].calibration, "r0"),
         price.pareto(analysis, training, "p0"),
         price.pareto(analysis, prediction, "p1"),
         price.pareto(analysis, alone, "p2"),
@@ -120,7 +120,7 @@ def test_a_curve_is_the_mean_over_runs_up_to_where_the_shortest_ends():
 
 
 def test_confusion_shares_add_up_and_an_absent_label_stays_zero():
-    part = grids.shares(np.array([[3, 1], [0, 0]]))
+    part = panels.shares(np.array([[3, 1], [0, 0]]))
     assert part.tolist() == [[0.75, 0.25], [0, 0]]
 
 
@@ -128,12 +128,12 @@ def test_of_many_labels_those_most_often_confused_are_shown_in_class_order():
     confusion = np.diag(np.full(77, 100))
     confusion[40, 7] = 90
     confusion[70, 3] = 80
-    chosen = grids.most_confused([confusion])
-    assert len(chosen) == grids.MOST_CELLS
+    chosen = panels.most_confused([confusion])
+    assert len(chosen) == panels.MOST_CELLS
     assert {40, 7, 70, 3} <= set(chosen.tolist())
     assert (np.diff(chosen) > 0).all()
     labels = [f"l{i}" for i in range(77)]
-    assert grids._pairs(confusion, labels)[0] == ("l40", "l7", "47%", "90")
+    assert panels._pairs(confusion, labels)[0] == ("l40", "l7", 90 / 190, 90)
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1)), min_size=1, max_size=12))

@@ -16,9 +16,10 @@ import pytest
 
 from llmclf.report.analysis import Curve, MethodCost
 from llmclf.report.html import html
-from llmclf.report.html_parts import parts
-from llmclf.report.html_tables import headline, mark
-from llmclf.report.show import MISSING, amount, count, duration, p_value, short, signed, visible
+from llmclf.report.html_parts import headline, parts
+from llmclf.report.tables import costs, standing
+from llmclf.report.texts import cut, visible
+from llmclf.report.words import amount, count, difference, p_is, p_value, percent, score
 from tests.report.example import HOSTILE, example, hostile
 
 
@@ -163,11 +164,11 @@ def test_the_edges_are_drawn_without_a_warning(place):
 
 
 def test_columns_that_nobody_measured_are_named_and_left_out():
-    analysis = bare()
-    scores, costs, absent = headline(analysis)
-    assert "Training Wh" in absent and "Training Wh" not in costs.head
-    for table in (scores, costs):
-        assert all(len(row.cells) == len(table.head) for row in table.rows)
+    grid = costs(bare()).measured()
+    assert [column.title for column in grid.columns] == ["run"]
+    assert "Measured in no run: train s, device-hours, " in grid.note
+    assert grid.rows == (("full fine-tune",),)
+    assert Page(html(bare())).has("training Wh, Wh per 1,000 texts")
 
 
 def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
@@ -180,16 +181,17 @@ def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
 
 
 def test_published_scores_have_nothing_but_their_score():
-    table, *_ = headline(example())
-    row = table.rows[-1]
-    assert row.kind == "published" and len(row.cells) == len(table.head)
-    assert [cell for cell in row.cells[2:] if cell not in ("", MISSING)] == ["0.861"]
+    grid = headline(example())
+    name, *others = grid.rows[-1]
+    assert grid.styles[name] == "published"
+    known = [value for value in others if value is not None]
+    assert known == [0.861, "published, not measured here"]
 
 
 def test_marks_against_the_best():
     analysis = example()
-    marks = [mark(analysis, m.name) for m in analysis.methods]
-    assert marks == ["best", "\u2248", "**", "*", "*", "*"]
+    marks = [standing(analysis, m.name) for m in analysis.methods]
+    assert marks == ["best", "equal", "worse", "worse", "worse", "worse"]
 
 
 def test_hostile_texts_stay_text(feared):
@@ -231,16 +233,18 @@ def test_template_and_style_sheet_are_in_the_package():
     [
         (amount(1234.5), "1,234"),
         (amount(0.00001), "0.00001"),
+        (amount(0.0000038754), "0.00000388"),
         (amount(0), "0"),
-        (amount(None), MISSING),
         (count(22_713_216), "22.7M"),
-        (duration(0.5), "500 ms"),
-        (duration(2520), "42 min"),
-        (duration(36_000), "10 h"),
-        (signed(-0.0123), "\u22120.012"),
+        (score(-0.0001), "0.000"),
+        (difference(-0.0123), "-0.012"),
+        (difference(-0.0001), "+0.000"),
+        (percent(0.996), "99.6%"),
         (p_value(0.0001), "<0.001"),
-        (short("W" * 99, 17), "W" * 10 + "\u2026"),
-        (short("few-shot prompt", 17), "few-shot prompt"),
+        (p_is(0.0001), "p < 0.001"),
+        (p_is(0.81), "p = 0.810"),
+        (cut("W" * 99, 17), "W" * 10 + "\u2026"),
+        (cut("few-shot prompt", 17), "few-shot prompt"),
         (visible("a\n\tb"), "a b"),
         (visible("x" * 12, 10), "xxxxxxxxxx\u2026 (12 characters)"),
     ],

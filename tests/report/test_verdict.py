@@ -83,13 +83,13 @@ def test_cheaper_equivalent_method_is_recommended() -> None:
     answer = judge(found)
     assert (answer.best, answer.recommended) == ("full", "lora")
     assert answer.sentence == (
-        "Ship lora: macro-F1 .545 [.510, .580], within 0.01 of the best (full, .548) at 60% of its "
-        "training time; measured on 800 test rows and 1 seed."
+        "Ship lora: macro-F1 0.545 [0.510, 0.580], within 0.01 of the best (full, 0.548) at 60% of "
+        "its training time; measured on 800 test rows and 1 seed."
     )
     assert answer.reasons == (
-        "lora: equivalent to full, within 0.01 (behind by .003 [-.020, .030], p = .81; of a larger "
-        "difference p = .010).",
-        "tfidf: significantly worse than full (by .065 [.042, .092], p < .001).",
+        "lora: equivalent to full, within 0.01 (behind by 0.003 [-0.020, 0.030], p = 0.810; of a "
+        "larger difference p = 0.010).",
+        "tfidf: significantly worse than full (by 0.065 [0.042, 0.092], p < 0.001).",
     )
 
 
@@ -107,8 +107,8 @@ def test_best_that_beats_all_others() -> None:
     answer = judge(found)
     assert answer.recommended == "full"
     assert answer.sentence == (
-        "Ship full: macro-F1 .548 [.513, .583], significantly better than all others (smallest "
-        "lead .048 over lora, p < .001); measured on 800 test rows and 1 seed."
+        "Ship full: macro-F1 0.548 [0.513, 0.583], significantly better than all others (smallest "
+        "lead 0.048 over lora, p < 0.001); measured on 800 test rows and 1 seed."
     )
 
 
@@ -120,7 +120,7 @@ def test_best_that_is_cheaper_than_its_equal() -> None:
     )
     answer = judge(found, COSTS | {"lora": cost(200)})
     assert answer.recommended == "full"
-    assert "significantly better than tfidf (smallest lead .065 over tfidf" in answer.sentence
+    assert "significantly better than tfidf (smallest lead 0.065 over tfidf" in answer.sentence
     assert "within 0.01 of lora, and no dearer in time than it" in answer.sentence
 
 
@@ -129,9 +129,9 @@ def test_no_clear_winner_names_the_nearest_and_the_cheaper() -> None:
     answer = judge(found)
     assert (answer.best, answer.recommended) == ("full", "full")
     assert answer.sentence == (
-        "No clear winner: full leads with macro-F1 .548 [.513, .583], but 800 test rows, 5 folds "
-        "and 3 seeds can neither tell it from lora nor show that they are within 0.01 of each "
-        "other; lora is the cheaper of the two by time."
+        "No clear winner: full leads with macro-F1 0.548 [0.513, 0.583], but 800 test rows, 5 "
+        "folds and 3 seeds can neither tell it from lora nor show that they are within 0.01 of "
+        "each other; lora is the cheaper of the two by time."
     )
     assert answer.reasons[0].startswith("lora: undecided")
 
@@ -153,7 +153,7 @@ def test_significantly_worse_within_the_margin_is_a_candidate() -> None:
 def test_one_method_stands_against_the_commonest_label(value: float, word: str) -> None:
     answer = judge(statistics({"full": value}))
     assert "full is the only method, so there is nothing to compare it with" in answer.sentence
-    assert f"{word} .216 of always answering the commonest label" in answer.sentence
+    assert f"{word} 0.216 of always answering the commonest label" in answer.sentence
     assert (answer.recommended, answer.reasons) == ("full", ())
 
 

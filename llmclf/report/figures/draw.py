@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from llmclf.report.figures.svg import INK, MUTED, RULE, SERIES, svg
-from llmclf.report.show import short, visible
-from llmclf.report.table import Table
+from llmclf.report.grid import Grid
+from llmclf.report.texts import cut, visible
 
 WIDTH = 420.0
 FONT, SMALL = 11.0, 10.0
@@ -32,8 +32,8 @@ class Drawn:
     title: str
     caption: str
     """How to read it."""
-    table: Table | None
-    """Its numbers; None where they stand in a table next to it."""
+    numbers: Grid | None = None
+    """What it shows; None where that stands in a table next to it."""
     wide: bool = False
     """Whether it needs the page's whole width."""
 
@@ -48,7 +48,7 @@ class Style:
 
 
 def style(place: int) -> Style:
-    """Of the method at ``place``; all three repeat only after hundreds of methods."""
+    """Style of the method at ``place``; all three repeat only after hundreds of methods."""
     return Style(
         SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)]
     )
@@ -136,12 +136,12 @@ def finish(
     description: str,
     *,
     caption: str = "",
-    table: Table | None = None,
+    numbers: Grid | None = None,
     wide: bool = False,
 ) -> Drawn:
     """The figure as text, with its alternative in words and its numbers."""
     text = svg(figure, key, visible(title, 200), visible(description, 2000))
-    return Drawn(svg=text, title=title, caption=caption, table=table, wide=wide)
+    return Drawn(svg=text, title=title, caption=caption, numbers=numbers, wide=wide)
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -179,7 +179,7 @@ def label_ends(
         whole: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([x_end, 1.03], [y_end, up], color=how.colour, lw=0.7, alpha=0.6, **whole)
         axes.plot([1.045], [up], how.marker, color=how.colour, ms=5, **whole)
-        say(axes, 1.07, up, short(name, 17), transform=axes.transAxes)
+        say(axes, 1.07, up, cut(name, 17), transform=axes.transAxes)
 
 
 def key_rows(figure: Figure, names: Sequence[str], styles: Sequence[Style], top: float) -> None:
@@ -191,4 +191,4 @@ def key_rows(figure: Figure, names: Sequence[str], styles: Sequence[Style], top:
     for i, (name, how) in enumerate(zip(names, styles, strict=True)):
         x, y = 8 + (i % 2) * across / 2, up - top - 15 * (i // 2)
         axes.plot([x], [y], how.marker, color=how.colour, ms=6, clip_on=False)
-        say(axes, x + 9, y, short(name, 28))
+        say(axes, x + 9, y, cut(name, 28))

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from llmclf.evaluate.calibration import Coverage
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing, Curve, MethodReport
+from llmclf.report.detail_tables import accuracy_at
 from llmclf.report.figures.draw import (
     Drawn,
     Style,
@@ -22,11 +22,11 @@ from llmclf.report.figures.draw import (
     style,
 )
 from llmclf.report.figures.svg import INK
-from llmclf.report.show import amount, count, interval, percent, score
-from llmclf.report.table import table
+from llmclf.report.grid import RUN, Column, Grid
+from llmclf.report.words import AMOUNT, SCORE, WHOLE, amount, count, percent, score
 
 LEAST_SHARE = 0.05
-"""Of the rows: fewer say little about accuracy."""
+"""Smallest part of the rows that is drawn: fewer say little about accuracy."""
 AXES = {"examples": "training rows seen", "device_hours": "device-hours of training"}
 
 
@@ -37,8 +37,8 @@ def learning_curves(methods: tuple[MethodReport, ...], over: str, metric: str) -
     """
     learnt = []
     for i, m in enumerate(methods):
-        if found := _mean_curve(m.curves, over):
-            learnt.append((i, m, found))
+        if mean := _mean_curve(m.curves, over):
+            learnt.append((i, m, mean))
     if not learnt:
         return None
     figure, axes = canvas(300, right=130, top=28)
@@ -54,7 +54,7 @@ def learning_curves(methods: tuple[MethodReport, ...], over: str, metric: str) -
     label_ends(axes, [m.name for _, m, _ in learnt], ends, styles)
     axis_labels(axes, x=AXES[over], y=f"{metric} on validation rows")
     told = "; ".join(
-        f"{m.name} {score(y[:, -1].mean())} after {_amount(x[-1])}" for _, m, (x, y) in learnt
+        f"{m.name} {score(y[:, -1].mean())} after {amount(x[-1])}" for _, m, (x, y) in learnt
     )
     return finish(
         figure,
@@ -62,15 +62,18 @@ def learning_curves(methods: tuple[MethodReport, ...], over: str, metric: str) -
         f"{metric} over {AXES[over]}",
         f"At the end: {told} {AXES[over]}.",
         caption="Line: mean over the runs of a method. Band: from its lowest to its highest run.",
-        table=table(
+        numbers=Grid(
+            f"curves_{over}",
             f"{metric} over {AXES[over]}",
-            ("Method", AXES[over], "Mean", "Lowest", "Highest", "Runs"),
-            [
-                (m.name, _amount(x[k]), score(y[:, k].mean()), score(y[:, k].min()),
-                 score(y[:, k].max()), str(len(y)))
+            (RUN, Column(AXES[over], AMOUNT),
+             *(Column(what, SCORE) for what in ("mean", "lowest", "highest")),
+             Column("runs", WHOLE)),
+            tuple(
+                (m.name, float(x[k]), float(y[:, k].mean()), float(y[:, k].min()),
+                 float(y[:, k].max()), len(y))
                 for _, m, (x, y) in learnt
                 for k in _some(len(x))
-            ],
+            ),
         ),
     )  # fmt: skip
 
@@ -94,10 +97,6 @@ def _line(axes: Axes, x: Sequence[float] | np.ndarray, y: np.ndarray, how: Style
     axes.plot(
         x, y, color=how.colour, ls=how.dashes, lw=1.7, marker=how.marker, ms=4.5, markevery=every
     )
-
-
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else amount(value)
 
 
 def _amounts_below(axes: Axes) -> None:
@@ -130,53 +129,39 @@ def coverage(methods: tuple[MethodReport, ...]) -> Drawn:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     label_ends(axes, [m.name for _, m, _ in shown], ends, styles)
     axis_labels(axes, x="share of rows answered, the surest first", y="accuracy on these rows")
-    shares = (0.5, 0.7, 0.8, 0.9, 1.0)
-    rows = [(m.name, *(percent(_accuracy_at(c, s)) for s in shares), f"{c.area:.4f}")
-            for _, m, c in shown]  # fmt: skip
-    best = rows[0]
+    _, best, curve = shown[0]
+    half, everything = (percent(accuracy_at(curve, share)) for share in (0.5, 1.0))
     return finish(
         figure,
         "coverage",
         "Accuracy when unsure rows are left to people",
-        f"{best[0]}: accuracy {best[1]} on the surest half of the rows, {best[5]} on all.",
-        caption="Right end: every row is answered. Area in the table: mean error over all shares "
-        "(0 is best).",
-        table=table(
-            "Accuracy by the share of rows answered",
-            ("Method", *(f"{s:.0%}" for s in shares), "Area"),
-            rows,
-        ),
+        f"{best.name}: accuracy {half} on the surest half of the rows, {everything} on all.",
+        caption="Right end: every row is answered.",
     )
 
 
-def _accuracy_at(c: Coverage, share: float) -> float | None:
-    """Accuracy at the largest share answered that is no more than ``share``."""
-    at = np.searchsorted(c.share, share + 1e-9, side="right") - 1
-    return float(c.accuracy[at]) if at >= 0 else None
-
-
-def break_even(found: BreakEven, order: Sequence[str], metric: str) -> Drawn:
+def break_even(study: BreakEven, order: Sequence[str], metric: str) -> Drawn:
     """Score over labelled rows, with intervals, and where methods cross."""
-    names = [n for n in order if n in found.curves] + [n for n in found.curves if n not in order]
-    budgets = [point.budget for points in found.curves.values() for point in points]
+    names = [n for n in order if n in study.curves] + [n for n in study.curves if n not in order]
+    budgets = [point.budget for points in study.curves.values() for point in points]
     figure, axes = canvas(320, right=130, top=28)
     ends, styles = [], []
     for i, name in enumerate(names):
-        points, how = found.curves[name], style(i)
+        points, how = study.curves[name], style(i)
         _budgets(axes, points, how, max(budgets))
         ends.append((max(budgets), points[-1].value))
         if len(points) > 1:
             ends[-1] = (points[-1].budget, points[-1].value)
         styles.append(how)
     _budget_axis(axes, budgets)
-    for crossing in found.crossings:
+    for crossing in study.crossings:
         if crossing.budget is not None:
             axes.axvline(crossing.budget, color=INK, lw=0.8, ls=(0, (2, 3)))
             top = axes.get_xaxis_transform()
             say(axes, crossing.budget, 0.03, f" {crossing.budget:,}", transform=top, fontsize=9)
     label_ends(axes, names, ends, styles)
     axis_labels(axes, x="labelled rows (log scale)", y=f"{metric} on test rows")
-    told = " ".join(map(crossing_sentence, found.crossings))
+    told = " ".join(map(crossing_sentence, study.crossings))
     return finish(
         figure,
         "break-even",
@@ -184,17 +169,7 @@ def break_even(found: BreakEven, order: Sequence[str], metric: str) -> Drawn:
         told or "No method passes another.",
         caption="Bands: 95% intervals. Dotted upright lines: the smallest budget at which one "
         "method beats another significantly.",
-        table=table(
-            "Scores by labelled rows",
-            ("Method", "Labelled rows", "Of each class", metric, "95% interval", "Seeds"),
-            [
-                (n, f"{p.budget:,}", "all" if p.per_class is None else f"{p.per_class:,}",
-                 score(p.value), interval(p.low, p.high), str(p.seeds))
-                for n in names
-                for p in found.curves[n]
-            ],
-        ),
-    )  # fmt: skip
+    )
 
 
 def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:

@@ -13,8 +13,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from llmclf.report.analysis import Analysis
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, logarithmic, say, style
 from llmclf.report.figures.svg import MUTED
-from llmclf.report.show import amount, interval, metric_name, score, short
-from llmclf.report.table import table
+from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
+from llmclf.report.texts import cut
+from llmclf.report.words import AMOUNT, SCORE, amount, metric_name, score
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,15 @@ def pareto(analysis: Analysis, measure: Measure, key: str) -> Drawn:
         + ".",
         caption="Filled and joined: no method is both cheaper and better. Upright lines: 95% "
         "intervals." + _missing(analysis, len(methods), measure),
-        table=table(
+        numbers=Grid(
+            key,
             f"{metric} and {measure.words}",
-            ("Method", measure.words, metric, "95% interval", "On the front"),
-            [
-                (m.name, amount(c), score(e.value), interval(e.low, e.high),
-                 "yes" if m.name in names else "no")
+            (RUN, Column(measure.words, AMOUNT), Column(metric, SCORE), CONFIDENCE,
+             Column("on the front")),
+            tuple(
+                (m.name, c, e.value, (e.low, e.high), "yes" if m.name in names else "no")
                 for _, m, c, e in methods
-            ],
+            ),
         ),
     )  # fmt: skip
 
@@ -138,7 +140,7 @@ def _names(
     for (x, y), (x_next, y_next) in pairwise(points[on]):
         taken += [(x, y - 2, x_next, y + 2), (x_next - 2, y, x_next + 2, y_next)]
     for i in [*on, *(k for k in range(len(names)) if k not in on)]:
-        text = short(names[i], 20)
+        text = cut(names[i], 20)
         wide, (x, y) = 6.0 * len(text), points[i]
         choices = [(x + 9, y), (x - 9 - wide, y), (x + 7, y + 13), (x - 7 - wide, y + 13)]
         choices += [(x - wide / 2, y + 14), (x - wide / 2, y - 14), (x + 7, y - 13)]

@@ -16,8 +16,8 @@ from llmclf.report.figures.draw import (
     style,
 )
 from llmclf.report.figures.svg import MUTED, RULE, SERIES
-from llmclf.report.show import interval, metric_name, score, short, span
-from llmclf.report.table import Table, table
+from llmclf.report.texts import cut
+from llmclf.report.words import interval, metric_name, score
 
 MOST_LABELS = 20
 """Labels in the figure; the table has all."""
@@ -42,7 +42,7 @@ def score_intervals(analysis: Analysis) -> Drawn:
         _row(axes, i, name, score(e.value))
     for i, (name, value) in enumerate(published, len(rows)):
         axes.plot([value], [i], "D", mfc="none", mec=MUTED, ms=6)
-        _row(axes, i, f"{short(name, 34)} (published)", score(value), color=MUTED)
+        _row(axes, i, f"{cut(name, 34)} (published)", score(value), color=MUTED)
     axes.set_ylim(count - 0.4, -0.8)
     axes.set_yticks([])
     axes.grid(axis="x", color=RULE, linewidth=0.8)
@@ -51,7 +51,6 @@ def score_intervals(analysis: Analysis) -> Drawn:
     room = max(high - low, 2 * stats.margin) * 0.05
     axes.set_xlim(low - room, high + room)
     axis_labels(axes, x=f"{metric} on the test rows")
-    names = [name for name, _ in rows]
     told = "; ".join(f"{n} {score(e.value)}, {interval(e.low, e.high)}" for n, e in rows)
     return finish(
         figure,
@@ -61,21 +60,12 @@ def score_intervals(analysis: Analysis) -> Drawn:
         caption="Thin line: 95% interval over rows, seeds and folds. Thick line: over the test "
         f"rows alone. Shaded: within the margin of {stats.margin:g} of the best."
         + (" Hollow: published, not measured here." if published else ""),
-        table=table(
-            "Scores and intervals",
-            ("Method", metric, "95% interval", "of the rows alone"),
-            [
-                (n, score(e.value), interval(e.low, e.high),
-                 interval(e.sampling_low, e.sampling_high))
-                for n, e in zip(names, [e for _, e in rows], strict=True)
-            ],
-        ),
-    )  # fmt: skip
+    )
 
 
 def _row(axes: Axes, i: int, name: str, value: str, **how: str) -> None:
     across = axes.get_yaxis_transform()
-    say(axes, 0, i - 0.4, short(name, 48), transform=across, **how)
+    say(axes, 0, i - 0.4, cut(name, 48), transform=across, **how)
     say(axes, 1.03, i, value, transform=across, **how)
 
 
@@ -112,7 +102,6 @@ def label_scores(analysis: Analysis) -> Drawn:
         f"Hardest label for {names[0]}: {worst.label}, F1 {score(worst.f1)}, {worst.support} rows. "
         f"Easiest: {_easiest(first)}.",
         caption=_label_caption(analysis, cut),
-        table=_label_table(analysis.methods),
     )
 
 
@@ -131,19 +120,6 @@ def _label_caption(analysis: Analysis, cut: bool) -> str:
     return " ".join(parts)
 
 
-def _label_table(methods: tuple[MethodReport, ...]) -> Table:
-    of = [{row.label: row for row in m.labels} for m in methods]
-    return table(
-        "F1 of each label",
-        ("Label", "Rows", *(m.name for m in methods)),
-        [
-            (row.label, f"{row.support:,}", *(
-                score(s[row.label].f1 if row.label in s else None) for s in of))
-            for row in methods[0].labels
-        ],
-    )  # fmt: skip
-
-
 def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
     """Macro-F1 by words of the text."""
     shown = [(i, m) for i, m in enumerate(methods) if m.lengths]
@@ -155,7 +131,7 @@ def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
         axes.plot(range(len(y)), y, color=how.colour, marker=how.marker, ls=how.dashes, lw=1.6)
         ends.append((len(y) - 1, y[-1]))
         styles.append(how)
-    ticks = [f"{span(b.low, b.high)}\n{b.rows:,} rows" for b in buckets]
+    ticks = [f"{b.low}\u2013{b.high}\n{b.rows:,} rows" for b in buckets]
     axes.set_xticks(range(len(buckets)), ticks, fontsize=8.5)
     axes.margins(x=0.08)
     label_ends(axes, [m.name for _, m in shown], ends, styles)
@@ -169,19 +145,4 @@ def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
         f"{best.name}: {told}.",
         caption="Labels without rows of a length count 0 there, so compare methods, not lengths, "
         "where a bucket is small.",
-        table=table(
-            "Macro-F1 by length",
-            ("Words", "Rows", *(m.name for _, m in shown)),
-            [
-                (
-                    span(b.low, b.high),
-                    f"{b.rows:,}",
-                    *(
-                        score(m.lengths[k].macro_f1 if k < len(m.lengths) else None)
-                        for _, m in shown
-                    ),
-                )
-                for k, b in enumerate(buckets)
-            ],
-        ),
     )

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from llmclf.evaluate.calibration import ReliabilityBin
 from llmclf.report.analysis import CalibrationReport
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, panel, say
 from llmclf.report.figures.svg import COOL, HEAT, MUTED, PAPER, RULE, SERIES
-from llmclf.report.show import percent, score, short, span
-from llmclf.report.table import Table, table
+from llmclf.report.grid import Column, Grid
+from llmclf.report.texts import cut
+from llmclf.report.words import SCORE, SHARE, WHOLE, percent, score
 
 MOST_CELLS = 12
 """Labels of a matrix that can be read; of more, the most confused are shown."""
@@ -50,7 +50,8 @@ def confusion_matrix(
     part = shares(confusion)
     texts = np.array([[f"{v:.0%}" if v >= 0.005 else "" for v in row] for row in part])
     told = _pairs(confusion, labels)
-    worst = f"Most confused: {told[0][0]} taken for {told[0][1]}, {told[0][2]} of its rows."
+    true, predicted, share, rows = told[0]
+    worst = f"Most confused: {true} taken for {predicted}, {percent(share)} of its rows."
     right = np.trace(confusion) / max(confusion.sum(), 1)
     return _matrix(
         part[np.ix_(chosen, chosen)],
@@ -59,8 +60,8 @@ def confusion_matrix(
         key,
         name,
         f"Confusion matrix of {name}: {percent(right)} of the rows on the diagonal. "
-        + (worst if told[0][3] != "0" else "No row is confused."),
-        _confusion_table(name, confusion, labels, told),
+        + (worst if rows else "No row is confused."),
+        _commonest(name, told) if len(labels) > MOST_CELLS else None,
     )
 
 
@@ -100,7 +101,7 @@ def _matrix(
     key: str,
     title: str,
     description: str,
-    numbers: Table | None,
+    numbers: Grid | None,
     caption: str = "",
 ) -> Drawn:
     """Cells shaded by share: blue above 0, orange below; the number says it, too."""
@@ -133,43 +134,36 @@ def _matrix(
         fontsize=9, va="bottom")  # fmt: skip
     if few:
         say(axes, 0, -0.34 if size < 3 else -0.5, "predicted →", color=MUTED, fontsize=9)
-    return finish(figure, key, title, description, caption=caption, table=numbers)
+    return finish(figure, key, title, description, caption=caption, numbers=numbers)
 
 
 def _label(axes: Axes, i: int, label: str, few: bool, size: int) -> None:
     across = axes.get_yaxis_transform()
-    say(axes, -0.02, i + 0.52, short(label, 13 if few else 16), transform=across, ha="right")
+    say(axes, -0.02, i + 0.52, cut(label, 13 if few else 16), transform=across, ha="right")
     if few:
-        say(axes, i + 0.5, -0.05, short(label, max(36 // size, 7)), ha="center", va="bottom")
+        say(axes, i + 0.5, -0.05, cut(label, max(36 // size, 7)), ha="center", va="bottom")
     else:
-        say(axes, i + 0.4, -0.15, short(label, 14), rotation=45, va="bottom", ha="left",
+        say(axes, i + 0.4, -0.15, cut(label, 14), rotation=45, va="bottom", ha="left",
             rotation_mode="anchor")  # fmt: skip
 
 
-def _pairs(confusion: np.ndarray, labels: Sequence[str]) -> list[tuple[str, str, str, str]]:
+def _pairs(confusion: np.ndarray, labels: Sequence[str]) -> list[tuple[str, str, float, int]]:
     """True, predicted, share and rows of the commonest mistakes."""
     off = shares(confusion)
     np.fill_diagonal(off, -1)
     order = np.argsort(-off, axis=None, kind="stable")[:MOST_PAIRS]
     places = [np.unravel_index(k, off.shape) for k in order]
     return [
-        (labels[i], labels[j], percent(float(off[i, j])), f"{confusion[i, j]:,}")
+        (labels[i], labels[j], float(off[i, j]), int(confusion[i, j]))
         for i, j in places
         if off[i, j] >= 0
-    ] or [(labels[0], labels[0], "0%", "0")]
+    ] or [(labels[0], labels[0], 0.0, 0)]
 
 
-def _confusion_table(
-    name: str, confusion: np.ndarray, labels: Sequence[str], pairs: list[tuple[str, str, str, str]]
-) -> Table:
-    if len(labels) > MOST_CELLS:
-        title = f"The {len(pairs)} commonest confusions of {name}"
-        return table(title, ("True", "Predicted", "Of its rows", "Rows"), pairs, texts=2)
-    rows = [
-        (label, *(f"{n:,}" for n in counts))
-        for label, counts in zip(labels, confusion, strict=True)
-    ]
-    return table(f"Rows by true and predicted label, {name}", ("True", *labels), rows)
+def _commonest(name: str, pairs: list[tuple[str, str, float, int]]) -> Grid:
+    columns = (Column("true"), Column("predicted"), Column("of its rows", SHARE))
+    title = f"The {len(pairs)} commonest confusions of {name}"
+    return Grid("commonest", title, (*columns, Column("rows", WHOLE)), tuple(pairs))
 
 
 def reliability(name: str, report: CalibrationReport, key: str) -> Drawn:
@@ -196,7 +190,7 @@ def reliability(name: str, report: CalibrationReport, key: str) -> Drawn:
         f"Reliability of {name}: expected calibration error {score(ece[0])} before and "
         f"{score(ece[1])} after a {told}.",
         caption=f"T = {report.temperature:.2f}",
-        table=_bin_table(name, report.before, report.after),
+        numbers=_bins(name, report),
     )
 
 
@@ -221,17 +215,14 @@ def _bin_counts(figure: Figure, report: CalibrationReport) -> None:
     axis_labels(bars, x="confidence; bars: share of decisions")
 
 
-def _bin_table(
-    name: str, before: tuple[ReliabilityBin, ...], after: tuple[ReliabilityBin, ...]
-) -> Table:
-    return table(
-        f"Bins of confidence, {name}",
-        ("When", "Bin", "Decisions", "Mean confidence", "Share right"),
-        [
-            (when, span(f"{b.low:.2f}", f"{b.high:.2f}"), f"{b.count:,}", score(b.confidence),
-             score(b.accuracy))
-            for when, bins in (("before", before), ("after", after))
-            for b in bins
-        ],
-        texts=2,
+def _bins(name: str, report: CalibrationReport) -> Grid:
+    columns = (
+        Column("when"), Column("bin"), Column("decisions", WHOLE),
+        Column("mean confidence", SCORE), Column("share right", SCORE),
     )  # fmt: skip
+    rows = tuple(
+        (when, f"{b.low:.2f}\u2013{b.high:.2f}", b.count, b.confidence, b.accuracy)
+        for when, bins in (("before", report.before), ("after", report.after))
+        for b in bins
+    )
+    return Grid("bins", f"Bins of confidence, {name}", columns, rows)
