@@ -7,7 +7,6 @@ N: rows, C: labels.
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 import zipfile
@@ -38,7 +37,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
-from llmclf.config import ConfigError, DataError, dump_json, write_text
+from llmclf.atomic import replaced, write_text
+from llmclf.config import ConfigError, DataError, dump_json
 from llmclf.data.corpus import Split, Splits
 from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
@@ -135,13 +135,8 @@ class Baseline:
 
     def save(self, folder: Path) -> None:
         """Write ``baseline.skops`` and ``baseline.json``: no pickle, so loading runs no code."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".baseline.skops.{os.getpid()}.tmp"
-        try:
+        with replaced(folder / "baseline.skops") as temporary:
             skops.io.dump(self.pipeline, temporary, compression=zipfile.ZIP_DEFLATED)
-            os.replace(temporary, folder / "baseline.skops")
-        finally:
-            temporary.unlink(missing_ok=True)
         facts = {
             "labels": self.labels,
             "multilabel": self.multilabel,

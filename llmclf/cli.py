@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 from tyro.extras import SubcommandApp
 
-from llmclf.config import ConfigError, exit_on_user_error, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, exit_on_user_error
 from llmclf.report.config import ReportConfig
 
 app = SubcommandApp()

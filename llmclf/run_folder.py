@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from llmclf.config import ConfigError, dump_json, flatten, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json, flatten
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.report.curves import plot_curves

@@ -15,7 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json
 from llmclf.model.build import ModelConfig, Tune, output_layer
 from llmclf.model.family import Family, block_of, family_of, within
 

@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from rich.console import Console
 
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
 from llmclf.embedded import cache_dir
 from llmclf.evaluate import calibration

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from accelerate import Accelerator
 
-from llmclf.config import write_text
+from llmclf.atomic import write_text
 
 EXIT_CODE = 143  # 128 + SIGTERM, as a shell reports it
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
