@@ -39,12 +39,13 @@ from llmclf.experiment import (
     run,
     validate,
 )
+from llmclf.ranks import is_main, world_size
 from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
 from llmclf.report.folders import read_all
 from llmclf.report.write import write
-from llmclf.terminal import is_main, main_console, quieten, world_size
+from llmclf.terminal import main_console, quieten
 from llmclf.trackers import mirror
 from llmclf.train import memory_retry
 from llmclf.train.engine import orderly_exit

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import difflib
 import json
-import os
 import re
 import sys
 import types
@@ -14,6 +13,8 @@ import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
+
+from llmclf.ranks import is_main
 
 T = TypeVar("T")
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
@@ -137,7 +138,7 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except (UserError, FloatingPointError, KeyboardInterrupt) as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main():
             interrupted = "interrupted. An unfinished run goes on with --resume."
             lines = (str(error) or interrupted).splitlines()
             print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)

@@ -32,7 +32,8 @@ from llmclf.model.build import ModelConfig
 from llmclf.model.causal import frozen_problems
 from llmclf.prompt import few_shot
 from llmclf.prompt.config import ApiConfig, PromptConfig
-from llmclf.terminal import is_main, main_console, quieten, show
+from llmclf.ranks import is_main
+from llmclf.terminal import main_console, quieten, show
 from llmclf.trackers.config import TrackConfig
 from llmclf.trackers.mirror import mirrored
 from llmclf.train import fine_tune, footprint

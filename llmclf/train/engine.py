@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 
+from llmclf import ranks
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
 from llmclf.train import memory_retry
@@ -61,7 +62,7 @@ def start_engine(config: TrainConfig) -> Accelerator:
     """
     # A comparison runs several experiments in one process; each may ask for its own precision.
     AcceleratorState._reset_state()
-    size, strategy = int(os.environ.get("WORLD_SIZE", "1")), asked_strategy()
+    size, strategy = ranks.world_size(), asked_strategy()
     on_cpu = not torch.cuda.is_available()
     check_launch(strategy, on_cpu)
     handlers: list[Any] = []
@@ -119,7 +120,7 @@ def asked_strategy() -> Strategy:
                 f"fsdp_version={version}: supported is 2. Use launch/accelerate/fsdp2.yaml."
             )
         return "fsdp2"
-    return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "single"
+    return "ddp" if ranks.world_size() > 1 else "single"
 
 
 def _on(name: str) -> bool:
@@ -130,7 +131,7 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
     """Raise ConfigError for a launch that cannot do what it says, before a process group is
     joined."""
     lonely = launched_processes()
-    if lonely is not None and lonely > 1 and "WORLD_SIZE" not in os.environ:
+    if lonely is not None and lonely > 1 and not ranks.launched():
         raise ConfigError(
             f"accelerate launch --num_processes {lonely}: it started a single process, which would "
             "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
