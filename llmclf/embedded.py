@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from llmclf.atomic import new_folder
+from llmclf.compat.transformers import forget_quantizer
 from llmclf.config import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
     )
-    # save_pretrained refuses a model that still calls itself quantised.
-    model.hf_quantizer = None  # type: ignore[assignment]
-    del model.config.quantization_config
+    forget_quantizer(model)
     model.save_pretrained(folder)
     _gguf_tokenizer(gguf, model.config.max_position_embeddings).save_pretrained(folder)
 

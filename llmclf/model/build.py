@@ -24,9 +24,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf import embedded
+from llmclf.compat.deepspeed import is_divided
+from llmclf.compat.transformers import undivided
 from llmclf.config import ConfigError
 from llmclf.model.family import Family, context_length, family_of, within
 from llmclf.model.quantize import Quantize, check_quantized, keep_layout, quantization_config
@@ -236,21 +237,9 @@ def _check_loaded(
 
 
 @contextlib.contextmanager
-def undivided() -> Iterator[None]:
-    """Load whole models in this block, also where the launch asks for ZeRO-3: transformers then
-    divides each one over the ranks as it is made."""
-    kept = hf_deepspeed._hf_deepspeed_config_weak_ref
-    hf_deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        hf_deepspeed._hf_deepspeed_config_weak_ref = kept
-
-
-@contextlib.contextmanager
 def whole(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Make parameters that ZeRO-3 has divided whole on every rank; changes are those of rank 0."""
-    divided = [p for p in parameters if hasattr(p, "ds_id")]
+    divided = [p for p in parameters if is_divided(p)]
     if not divided:
         yield
         return

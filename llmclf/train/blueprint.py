@@ -13,10 +13,11 @@ from accelerate.utils import set_seed
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.integrations import deepspeed as hf_deepspeed
 
+from llmclf.compat.deepspeed import is_divided
+from llmclf.compat.transformers import divides_on_loading, undivided
 from llmclf.config import ConfigError
-from llmclf.model.build import ModelConfig, build_model, undivided
+from llmclf.model.build import ModelConfig, build_model
 from llmclf.model.quantize import Quantize, dequantize_into
 from llmclf.model.tune import store_frozen, tune
 from llmclf.train.checkpoint import load_learned
@@ -76,17 +77,12 @@ class Blueprint:
         return tuned
 
 
-def divides_on_loading() -> bool:
-    """Whether the launch asks transformers to divide weights as they are loaded (ZeRO-3)."""
-    return bool(hf_deepspeed.is_deepspeed_zero3_enabled())
-
-
 def cast_undivided(model: nn.Module, dtype: torch.dtype) -> None:
     """Bring what was added after loading, adapters and the head beside them, to the dtype of the
     divided weights: DeepSpeed casts a model itself only if nothing of it is divided yet, and then
     dies of mixed dtypes."""
     for parameter in model.parameters():
-        if parameter.requires_grad and not hasattr(parameter, "ds_id"):
+        if parameter.requires_grad and not is_divided(parameter):
             parameter.data = parameter.data.to(dtype)
 
 

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llmclf.compat.transformers import divides_on_loading, undivided
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
@@ -29,19 +30,13 @@ from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost, PeakMemory
 from llmclf.evaluate.energy import meter_of, total
 from llmclf.evaluate.predictions import Predictions
-from llmclf.model.build import (
-    ModelConfig,
-    load_config,
-    load_tokenizer,
-    max_tokens,
-    undivided,
-)
+from llmclf.model.build import ModelConfig, load_config, load_tokenizer, max_tokens
 from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
 from llmclf.model.flops import PEAK_FLOPS, training_flops
 from llmclf.model.quantize import keep_layout
 from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
 from llmclf.track import MetricsLog
-from llmclf.train.blueprint import Blueprint, check_strategy, divides_on_loading
+from llmclf.train.blueprint import Blueprint, check_strategy
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import InForce, in_force, main_process_first, start_engine
