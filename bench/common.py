@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 import torch
 
-from llmclf.config import dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import dump_json
 from llmclf.evaluate.cost import PeakMemory
 from llmclf.run_folder.environment import describe
 

@@ -17,6 +17,7 @@ from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
 from llmclf.experiment import prepare_data, run
 from llmclf.methods.method import Experiment, validate
+from llmclf.ranks import is_main, world_size
 from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
@@ -25,7 +26,6 @@ from llmclf.run_folder.check import check as check_folder
 from llmclf.run_folder.check import finished, membership
 from llmclf.run_folder.find import read_all
 from llmclf.supervise import out_of_memory
-from llmclf.terminal import is_main, world_size
 from llmclf.trackers import mirror
 
 SETTINGS_OF_A_REPEAT = ("fold", "folds", "seed", "labels_per_class")

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import difflib
 import json
-import os
 import re
 import sys
 import types
@@ -14,6 +13,8 @@ import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
+
+from llmclf.ranks import is_main
 
 T = TypeVar("T")
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
@@ -112,23 +113,6 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or absent: temporary file, fsync, rename.
-
-    What a killed process left of it is overwritten; two must not write the same file at once.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as ``{"train.epochs": 3.0, ...}``."""
     flat: dict[str, Any] = {}
@@ -154,7 +138,7 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except (UserError, FloatingPointError, KeyboardInterrupt) as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main():
             interrupted = "interrupted. An unfinished run goes on with --resume."
             lines = (str(error) or interrupted).splitlines()
             print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)

@@ -15,7 +15,6 @@ import sys
 import tarfile
 import tempfile
 import textwrap
-import uuid
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from llmclf.atomic import new_folder
+from llmclf.compat.transformers import forget_quantizer
 from llmclf.config import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
     )
-    # save_pretrained refuses a model that still calls itself quantised.
-    model.hf_quantizer = None  # type: ignore[assignment]
-    del model.config.quantization_config
+    forget_quantizer(model)
     model.save_pretrained(folder)
     _gguf_tokenizer(gguf, model.config.max_position_embeddings).save_pretrained(folder)
 
@@ -217,27 +216,21 @@ def _cached(name: str, fill: Callable[[Path], None]) -> Path:
     target = cache_dir() / name
     if target.is_dir():
         return target
-    partial = target.with_name(f".{name}.{uuid.uuid4().hex}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{name}.lock")):
             if target.is_dir():
                 return target
-            for abandoned in target.parent.glob(f".{name}.*.partial"):
-                shutil.rmtree(abandoned, ignore_errors=True)
-            partial.mkdir()
-            fill(partial)
-            for file in partial.iterdir():
-                file.chmod(0o644)  # safetensors writes 0600; a cache may be shared
-            os.replace(partial, target)
+            with new_folder(target) as partial:
+                fill(partial)
+                for file in partial.iterdir():
+                    file.chmod(0o644)  # safetensors writes 0600; a cache may be shared
     except OSError as error:
         if not target.is_dir():
             raise ConfigError(
                 f"Cannot write {target}: {error.strerror or error}. "
                 "Set LLMCLF_CACHE to a writable folder with 1 GB of room."
             ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

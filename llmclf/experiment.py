@@ -23,9 +23,10 @@ from llmclf.evaluate.outcome import Outcome, calibrated
 from llmclf.evaluate.prior import prior
 from llmclf.evaluate.scores import score
 from llmclf.methods.method import Experiment, validate
+from llmclf.ranks import is_main
 from llmclf.run_folder import check, write
 from llmclf.run_folder.environment import describe, recipe
-from llmclf.terminal import is_main, main_console, show, show_bytes
+from llmclf.terminal import main_console, show, show_bytes
 from llmclf.trackers.mirror import mirrored
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from llmclf import methods
 from llmclf.config import ConfigError, DataError
 from llmclf.methods.method import Classifier, Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
+
+METHODS = Path(__file__).parent / "methods"
 
 
 def load_experiment(folder: str | Path) -> Experiment:
@@ -27,7 +28,7 @@ def load_experiment(folder: str | Path) -> Experiment:
     Raises ConfigError where experiment.json is missing, damaged or of another version.
     """
     path = Path(folder) / "experiment.json"
-    for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
+    for module in pkgutil.iter_modules([str(METHODS)], "llmclf.methods."):
         importlib.import_module(module.name)  # from_json knows the approaches that are imported
     try:
         return Experiment.from_json(json.loads(path.read_text(encoding="utf-8")))

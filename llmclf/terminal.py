@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmclf.config import flatten
+from llmclf.ranks import is_main
 
 
 def quieten() -> None:
@@ -56,15 +56,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def world_size() -> int:
-    """Processes that this launch started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def main_console() -> Console:

@@ -1,4 +1,4 @@
-"""Strict dataclass <-> JSON, atomic files, and one message for a user's mistake."""
+"""Strict dataclass <-> JSON, and one message for a user's mistake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from llmclf.config import (
     flatten,
     from_json,
     to_json,
-    write_text,
 )
 
 
@@ -99,23 +98,6 @@ def test_did_you_mean(name: str, expected: str) -> None:
 def test_flatten_joins_keys_by_dots() -> None:
     flat = flatten({"a": 1, "b": {"c": 2, "d": {"e": [3]}}})
     assert flat == {"a": 1, "b.c": 2, "b.d.e": [3]}
-
-
-def test_write_text_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "er" / "file.json"
-    write_text(path, "old")
-    write_text(path, "new é")
-    assert path.read_text(encoding="utf-8") == "new é"
-    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
-
-
-def test_write_text_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):  # half of it is written by then
-        write_text(path, "x" * 100_000 + "\ud800")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
 @pytest.mark.parametrize("error", [ConfigError("set it"), DataError("row 3")])

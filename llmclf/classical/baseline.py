@@ -6,7 +6,6 @@ N: rows, C: labels.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 import skops.io
 from sklearn.pipeline import Pipeline
 
+from llmclf.atomic import replaced, write_text
 from llmclf.classical import learn
 from llmclf.classical.config import BaselineConfig
-from llmclf.config import DataError, dump_json, write_text
+from llmclf.config import DataError, dump_json
 from llmclf.data.corpus import Split, joined
 from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration, temper
@@ -76,13 +76,8 @@ class Baseline:
     def save(self, folder: Path) -> None:
         """Write ``baseline.skops`` and ``baseline.json``: no pickle, so loading runs no code. The
         calibration is not in them: see :mod:`llmclf.evaluate.calibration`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".baseline.skops.{os.getpid()}.tmp"
-        try:
+        with replaced(folder / "baseline.skops") as temporary:
             skops.io.dump(self.pipeline, temporary, compression=zipfile.ZIP_DEFLATED)
-            os.replace(temporary, folder / "baseline.skops")
-        finally:
-            temporary.unlink(missing_ok=True)
         facts = {
             "labels": self.labels,
             "multilabel": self.multilabel,

@@ -15,7 +15,7 @@ from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.latency import one_by_one, percentiles
 from llmclf.evaluate.measure import measured
 from llmclf.evaluate.outcome import Outcome
-from llmclf.terminal import is_main
+from llmclf.ranks import is_main
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from llmclf.config import ConfigError, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError
 from llmclf.report.config import ReportConfig
 
 

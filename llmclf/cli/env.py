@@ -21,7 +21,8 @@ import psutil
 from rich.console import Console
 
 from llmclf import embedded
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json
 from llmclf.extras import install_hint
 from llmclf.run_folder.environment import describe
 

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logit, softmax
 
-from llmclf.config import dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import dump_json
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import ECE_BINS, brier, decisions
 from llmclf.evaluate.scores import expected_calibration_error as ece

@@ -6,7 +6,6 @@ N: rows, C: labels.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmclf.atomic import replaced
 from llmclf.config import DataError
 
 PREFIX = "p_"
@@ -140,16 +140,11 @@ class Predictions:
             "scored_by": pa.array([self.scored_by] * len(self.ids), text),
             **({} if self.invalid is None else {"invalid": pa.array(self.invalid)}),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            table = pa.table(columns)
-            if self.thresholds is not None:
-                table = table.replace_schema_metadata({THRESHOLDS: json.dumps(self.thresholds)})
+        table = pa.table(columns)
+        if self.thresholds is not None:
+            table = table.replace_schema_metadata({THRESHOLDS: json.dumps(self.thresholds)})
+        with replaced(path) as temporary:
             pq.write_table(table, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> Predictions:

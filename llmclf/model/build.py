@@ -23,9 +23,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations import deepspeed as hf_deepspeed
 
 from llmclf import embedded
+from llmclf.compat.deepspeed import is_sharded
+from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig
 from llmclf.model.family import Family, context_length, family_of, within
@@ -180,21 +181,9 @@ def _check_loaded(
 
 
 @contextlib.contextmanager
-def without_zero3_init() -> Iterator[None]:
-    """Load whole models in this block, also where the launch asks for ZeRO-3: transformers then
-    divides each one over the ranks as it is made."""
-    kept = hf_deepspeed._hf_deepspeed_config_weak_ref
-    hf_deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        hf_deepspeed._hf_deepspeed_config_weak_ref = kept
-
-
-@contextlib.contextmanager
 def gathered(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Make parameters that ZeRO-3 has divided whole on every rank; changes are those of rank 0."""
-    divided = [p for p in parameters if hasattr(p, "ds_id")]
+    divided = [p for p in parameters if is_sharded(p)]
     if not divided:
         yield
         return

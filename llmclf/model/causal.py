@@ -6,19 +6,18 @@ from typing import Literal
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 
+from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import ConfigError
-from llmclf.model.build import check_vocabulary, from_pretrained, load_config, without_zero3_init
+from llmclf.model.build import check_vocabulary, from_pretrained, load_config
 from llmclf.model.config import Quantize
 from llmclf.model.quantize import check_quantized, frozen_quantization_config, keep_layout
 
@@ -35,12 +34,12 @@ def load_causal_config(checkpoint: str) -> PretrainedConfig:
             f"model.checkpoint={checkpoint!r} is a fine-tuned classifier ({classifiers[0]}): it "
             f"has no language model's head to prompt. {ADVICE}."
         )
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
             f"model.checkpoint={checkpoint!r}: {config.model_type} has no causal language model's "
             f"head to prompt. {ADVICE}."
         )
-    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
     if masked and getattr(config, "is_decoder", True) is False:
         # So said before a download or in a dry run; check_causal sees to what is left.
         raise _bidirectional(checkpoint, config.model_type)

@@ -7,14 +7,15 @@ floats with double quantisation (QLoRA, Dettmers et al. 2023).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
-from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 from transformers.pytorch_utils import Conv1D
 
+from llmclf.compat import bitsandbytes
+from llmclf.compat.transformers import dequantized
 from llmclf.config import ConfigError
 from llmclf.model.config import Quantize
 from llmclf.model.family import Family
@@ -56,18 +57,16 @@ def _settings(
 
 def is_quantized(module: nn.Module) -> bool:
     """Whether a module is a linear layer of bitsandbytes."""
-    return type(module.__dict__.get("_parameters", {}).get("weight")).__name__ in (
-        "Params4bit",
-        "Int8Params",
-    )
+    # Its own, by the public way: the wrappers of PEFT have a property of this name.
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return type(weight).__name__ in ("Params4bit", "Int8Params")
 
 
 def keep_layout(model: nn.Module) -> None:
-    """Stop 4-bit layers from packing their weights anew in the first evaluation on a CPU with
-    AVX-512 bf16: the new layout cannot be trained or divided, and the way back rounds."""
+    """Have 4-bit layers keep their weights as they are also in evaluation."""
     for module in model.modules():
-        if is_quantized(module) and hasattr(module, "support_avx512bf16_for_cpu"):
-            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+        if is_quantized(module):
+            bitsandbytes.keep_layout(module)
 
 
 def check_quantized(model: PreTrainedModel, quantize: Quantize) -> None:
@@ -85,7 +84,9 @@ def dequantize_into(quantized: nn.Module, plain: nn.Module) -> None:
     targets = dict(plain.named_modules())
     for name, module in quantized.named_modules():
         if is_quantized(module):
-            weight_OI: Any = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
+            weight_OI: Any = dequantized(
+                cast(nn.Parameter, module.weight), bitsandbytes.quantization_state(module)
+            )
             target = targets[name]
             # bitsandbytes has turned GPT-2's Conv1D, which holds the transposed matrix, into a
             # linear layer. Some matrices are square: the shape does not show it.

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.compat.peft import adapter_weights, base_weights
+from llmclf.config import ConfigError, dump_json
 from llmclf.model.build import output_layer
 from llmclf.model.config import ModelConfig, Tune
 from llmclf.model.family import Family, block_of, family_of, within
@@ -157,12 +159,12 @@ def save_model(
         return
     if config.save == "adapter":
         model.save_pretrained(str(folder))
-        save_file(_adapter_weights(model), folder / "adapter_model.safetensors")
+        save_file(adapter_weights(model), folder / "adapter_model.safetensors")
         _drop_local_base(folder)
         base: Any = model.get_base_model()
         base.config.architectures = [type(base).__name__]
         base.config.save_pretrained(folder)
-        save_file(_base_weights(base), folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(base_weights(base), folder / "model.safetensors", metadata={"format": "pt"})
         return
     merged: Any = model.merge_and_unload()
     merged.save_pretrained(folder)
@@ -178,25 +180,6 @@ def divide_logits(model: PreTrainedModel | PeftModel, temperature: float) -> Non
             layer.weight.div_(temperature)
             if layer.bias is not None:
                 layer.bias.div_(temperature)
-
-
-def _base_weights(model: nn.Module) -> dict[str, Any]:
-    """The weights under the names they had before PEFT wrapped the model; the head as it was at the
-    start."""
-    return {
-        name.replace(".base_layer", "").replace(".original_module", ""): tensor.contiguous()
-        for name, tensor in model.state_dict().items()
-        if "lora_" not in name and ".modules_to_save." not in name
-    }
-
-
-def _adapter_weights(model: PeftModel) -> dict[str, Any]:
-    """PEFT saves DoRA's magnitudes without ``.weight``, and transformers then passes over them.
-    With it, both read them."""
-    return {
-        re.sub(r"\.lora_magnitude_vector$", r"\g<0>.weight", name): tensor.contiguous()
-        for name, tensor in get_peft_model_state_dict(model).items()
-    }
 
 
 def _drop_local_base(folder: Path) -> None:

@@ -20,13 +20,17 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from llmclf.model.build import without_zero3_init
+from llmclf.compat.torch import (
+    TorchDispatchMode,
+    fake_tensors,
+    real_tensors,
+    storage_key,
+    tensors_in,
+)
+from llmclf.compat.transformers import without_zero3_init
 from llmclf.model.config import ModelConfig, Quantize
 from llmclf.model.family import block_of, family_of
 from llmclf.model.tune import enable_gradient_checkpointing, set_training_mode, tune
@@ -92,7 +96,7 @@ class Traces:
         """``config``: of the classification model, labels and padding token included."""
         self.config = config
         self.fake = config.model_type not in VALUES_NEEDED
-        self.mode: Any = FakeTensorMode(allow_non_fake_inputs=True) if self.fake else nullcontext()
+        self.mode: Any = fake_tensors() if self.fake else nullcontext()
         self.models: dict[tuple[Setting, int], nn.Module] = {}
         self.inventories: dict[tuple[ModelConfig, TrainConfig], list[Weight]] = {}
         self.found: dict[tuple[Setting, int, int, int], Activations] = {}
@@ -186,7 +190,7 @@ def _tuned(config: PretrainedConfig, model: ModelConfig) -> Any:
 
 def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
     # PEFT moves its layers about, which works on the meta device and not on fake tensors.
-    with unset_fake_temporarily():
+    with real_tensors():
         model = _tuned(config, setting.model)
     if setting.gradient_checkpointing:
         enable_gradient_checkpointing(model, setting.model.tune)
@@ -200,15 +204,15 @@ def _put_on_the_cpu(model: nn.Module) -> None:
     """Zeros for weights on the meta device: fake ones under FakeTensorMode."""
     made: dict[int, Any] = {}  # tied weights stay tied
     for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                if id(parameter) not in made:
-                    zeros = torch.zeros(parameter.shape, dtype=parameter.dtype)
-                    made[id(parameter)] = nn.Parameter(zeros, parameter.requires_grad)
-                module._parameters[name] = made[id(parameter)]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, parameter in list(parameters):
+            if id(parameter) not in made:
+                zeros = torch.zeros(parameter.shape, dtype=parameter.dtype)
+                made[id(parameter)] = nn.Parameter(zeros, parameter.requires_grad)
+            module.register_parameter(name, made[id(parameter)])
+        buffers = module.named_buffers(recurse=False, remove_duplicate=False)
+        for name, buffer in list(buffers):
+            setattr(module, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
 
 
 def _store_as_in_a_run(model: nn.Module, setting: Setting, family: Any) -> None:
@@ -278,8 +282,8 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live = self.gradients = self.peak = self.peak_with_gradients = 0
         self.sizes: dict[int, int] = {}
-        self.known = {p.untyped_storage()._cdata for p in model.parameters()}
-        self.known |= {b.untyped_storage()._cdata for b in model.buffers()}
+        self.known = {storage_key(p) for p in model.parameters()}
+        self.known |= {storage_key(b) for b in model.buffers()}
         self.learning = [p for p in model.parameters() if p.requires_grad]
         self.hooks = [p.register_post_accumulate_grad_hook(self._added_up) for p in self.learning]
 
@@ -292,16 +296,14 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf)
+        for tensor in tensors_in(result):
+            self._see(tensor)
         self.peak = max(self.peak, self.live)
         self.peak_with_gradients = max(self.peak_with_gradients, self.live + self.gradients)
         return result
 
     def _see(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        storage, key = tensor.untyped_storage(), storage_key(tensor)
         if key in self.known:
             return
         self.known.add(key)
@@ -315,7 +317,7 @@ class LiveBytes(TorchDispatchMode):
 
     def _added_up(self, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
-        key = parameter.grad.untyped_storage()._cdata
+        key = storage_key(parameter.grad)
         size = self.sizes.get(key, 0)
         if size:
             self.sizes[key] = 0

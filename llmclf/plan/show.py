@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmclf.config import ConfigError, dump_json, to_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json, to_json
 from llmclf.plan.search import HEADROOM, Devices, Option
 
 GB = 10**9

@@ -18,6 +18,9 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from llmclf.compat.torch import attention_on_cpu, attention_on_cuda
+from llmclf.compat.transformers import layer_index
+
 NAME = "shared_prefix"
 """Of this function among transformers' attention implementations."""
 NOT_SUPPORTED = ("softcap", "s_aux", "head_mask", "position_bias")
@@ -71,7 +74,7 @@ def shared_prefix_attention(
     unknown = [name for name in NOT_SUPPORTED if kwargs.get(name) is not None]
     if attention_mask is not None:
         unknown.append("attention_mask")
-    layer: Any = module.layer_idx
+    layer = layer_index(module)
     if sliding_window is not None and shared_prefix.length + query.shape[2] > sliding_window:
         unknown.append(f"sliding_window={sliding_window}")
     if unknown:
@@ -151,17 +154,11 @@ def attend(
         bias = None
         if mask is not None:
             bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -math.inf)
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, attn_mask=bias, scale=scale
-        )
+        return attention_on_cpu(query, key, value, causal=causal, bias=bias, scale=scale)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if query.device.type == "cuda" and mask is None:
-        length = query.shape[2]
-        out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, causal, scale=scale
-        )
-        return out, lse[..., :length]
+        return attention_on_cuda(query, key, value, causal=causal, scale=scale)
     scores = (query @ key.transpose(-1, -2)).float() * scale
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()

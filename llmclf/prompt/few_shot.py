@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 from accelerate import Accelerator
 from rich.console import Console
 
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
 from llmclf.embedded import cache_dir
 from llmclf.evaluate.cost import Cost

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from llmclf.compat.transformers import attention_implementation
 from llmclf.prompt.attention import NAME, SharedPrefix
 from llmclf.prompt.pack import Batch, Plan, plan, trie
 from llmclf.prompt.tokens import TokenizedPrompt
@@ -150,7 +151,7 @@ class Scorer:
     ) -> torch.Tensor:
         """Logits of the last ``keep`` tokens, behind the prefix."""
         kept = {"logits_to_keep": keep} if self.keeps_logits else {}
-        before = self.model.config._attn_implementation
+        before = attention_implementation(self.model)
         self.model.set_attn_implementation(NAME)
         try:
             logits = self.model(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmclf.config import ConfigError, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError
 from llmclf.report.analysis import Analysis
 from llmclf.report.html import html
 from llmclf.report.markdown import markdown

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmclf.config import write_text
+from llmclf.atomic import write_text
 
 
 class MetricsLog:

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from llmclf.config import ConfigError, dump_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.run_folder import PAIR

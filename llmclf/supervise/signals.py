@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 
 from accelerate import Accelerator
 
-from llmclf.config import write_text
+from llmclf.atomic import write_text
+from llmclf.ranks import is_main
 
 EXIT_CODE = 143  # 128 + SIGTERM, as a shell reports it
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -99,7 +100,7 @@ def stop(accelerator: Accelerator, step: int, total: int) -> NoReturn:
 
 def leave() -> NoReturn:
     """End the process here and now."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         write_marker()
         print(f"stopped by {_state.reason}; go on with --resume", flush=True)
     os._exit(EXIT_CODE)

@@ -25,6 +25,7 @@ from typing import Literal, NoReturn
 import psutil
 import torch.distributed as dist
 
+from llmclf import ranks
 from llmclf.config import ConfigError
 from llmclf.supervise import out_of_memory, signals
 
@@ -68,17 +69,16 @@ class Launch:
     @classmethod
     def of_this_process(cls) -> Launch:
         """Read the environment."""
-        env = os.environ
-        rank, world_size = int(env.get("RANK", "0")), int(env.get("WORLD_SIZE", "1"))
-        first = rank - int(env.get("LOCAL_RANK", "0"))
+        first = ranks.rank() - ranks.local_rank()
+        served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         return cls(
-            rank=rank,
-            world_size=world_size,
-            local_ranks=range(first, first + int(env.get("LOCAL_WORLD_SIZE", "1"))),
-            machine=int(env.get("GROUP_RANK", "0")),
-            machines=int(env.get("GROUP_WORLD_SIZE", "1")),
+            rank=ranks.rank(),
+            world_size=ranks.world_size(),
+            local_ranks=range(first, first + ranks.local_world_size()),
+            machine=ranks.machine(),
+            machines=ranks.machines(),
             launcher=_launcher(),
-            hosts_store=rank == 0 and env.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+            hosts_store=ranks.rank() == 0 and not served,
         )
 
     @property

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from llmclf.compat.trackio import name_run
+from llmclf.compat.wandb import tell_nothing_of_the_machine
 from llmclf.config import flatten
 from llmclf.trackers.config import TrackConfig
 
@@ -72,7 +74,7 @@ class WandB:
                 f"{error}. Tracked offline: `wandb sync {run.folder}/wandb/offline-*` hands it over"
             )
         self.next_index = self.run.starting_step  # of a server; `step` starts at 0
-        if self.run.settings._offline:
+        if self.run.offline:
             self.next_index = 0
             for folder in (run.folder / "wandb").glob(f"offline-run-*-{run.id}"):
                 if folder != Path(self.run.dir).parent:
@@ -92,10 +94,7 @@ class WandB:
             init_timeout=seconds,
             save_code=False,
             silent=True,
-            x_disable_machine_info=True,
-            x_disable_meta=True,  # of which: command line, user, host
-            x_disable_stats=True,
-            x_save_requirements=False,
+            **tell_nothing_of_the_machine(),
         )
         return self.wandb.init(
             project=about.config.project,
@@ -180,7 +179,7 @@ class Trackio:
             auto_log_gpu=False,
             auto_log_cpu=False,
         )
-        self.run.id = run.id  # init() makes up one, and asks for none
+        name_run(self.run, run.id)
 
     def _on_warning(
         self, message: Any, category: Any, filename: str, lineno: int, *place: Any, **named: Any

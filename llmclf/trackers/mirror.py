@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from llmclf.config import dump_json, to_json, write_text
+from llmclf.atomic import write_text
+from llmclf.config import dump_json, to_json
 from llmclf.trackers.config import TrackConfig
 
 ID = "track.json"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 from collections import defaultdict
@@ -26,7 +25,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
-from llmclf.config import UserError, dump_json, write_text
+from llmclf.atomic import replace_folder, sync, temporary_name, write_text
+from llmclf.config import UserError, dump_json
 from llmclf.train.strategy import DeepSpeedStrategy, TorchStrategy
 
 MANIFEST = "manifest.json"
@@ -141,7 +141,7 @@ class Checkpoints:
         """Write the ranks' files and a manifest of their sha256 beside the target, then rename: a
         crash leaves no half folder."""
         main, rank = self.accelerator.is_main_process, self.accelerator.process_index
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = temporary_name(target)
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -160,8 +160,7 @@ class Checkpoints:
         if main:
             manifest = {name: digest for files in gathered for name, digest in files.items()}
             write_text(temporary / MANIFEST, dump_json(manifest))
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(temporary, target)
+            replace_folder(temporary, target)
         self.accelerator.wait_for_everyone()
 
 
@@ -237,8 +236,8 @@ def _save_parts(parts: Parts, path: Path) -> None:
 
 
 def _sync_and_digest(path: Path) -> str:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync(path)
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

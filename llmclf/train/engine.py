@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
-import logging
 import os
 import traceback
 from collections.abc import Iterator
@@ -16,9 +15,11 @@ from typing import Any, Literal
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 
+from llmclf import ranks
+from llmclf.compat.accelerate import deepspeed_settings, forget_accelerator, processes_of_launch
+from llmclf.compat.deepspeed import do_without_shared_memory_kernel
 from llmclf.config import ConfigError
 from llmclf.data.batches import accumulation_steps
 from llmclf.extras import install_hint
@@ -61,8 +62,8 @@ def start_engine(config: TrainConfig) -> Accelerator:
     silence, for instance to one process per rank when it finds no backend.
     """
     # A comparison runs several experiments in one process; each may ask for its own precision.
-    AcceleratorState._reset_state()
-    size, strategy = int(os.environ.get("WORLD_SIZE", "1")), asked_strategy()
+    forget_accelerator()
+    size, strategy = ranks.world_size(), asked_strategy()
     on_cpu = not torch.cuda.is_available()
     check_launch(strategy, on_cpu)
     handlers: list[Any] = []
@@ -85,7 +86,7 @@ def start_engine(config: TrainConfig) -> Accelerator:
         raise ConfigError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
     check_in_force(accelerator, size, strategy)
     if strategy.startswith("zero"):
-        deepspeed_settings(accelerator.state.deepspeed_plugin.deepspeed_config, config)
+        own_deepspeed_settings(accelerator, config)
     return accelerator
 
 
@@ -120,7 +121,7 @@ def asked_strategy() -> Strategy:
                 f"fsdp_version={version}: supported is 2. Use launch/accelerate/fsdp2.yaml."
             )
         return "fsdp2"
-    return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "single"
+    return "ddp" if ranks.world_size() > 1 else "single"
 
 
 def _on(name: str) -> bool:
@@ -131,7 +132,7 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
     """Raise ConfigError for a launch that cannot do what it says, before a process group is
     joined."""
     lonely = launched_processes()
-    if lonely is not None and lonely > 1 and "WORLD_SIZE" not in os.environ:
+    if lonely is not None and lonely > 1 and not ranks.launched():
         raise ConfigError(
             f"accelerate launch --num_processes {lonely}: it started a single process, which would "
             "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
@@ -145,21 +146,13 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
                 f"DS_BUILD_OPS=0 {install_hint('deepspeed')}. Or use ddp.yaml or fsdp2.yaml."
             )
         if on_cpu:
-            leave_communication_to_gloo()
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            do_without_shared_memory_kernel()
     if on_cpu and strategy == "fsdp2":
         raise ConfigError(
             "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
             "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
         )
-
-
-def leave_communication_to_gloo() -> None:
-    """Have DeepSpeed do without its shared-memory kernel for CPU ranks: it is compiled when first
-    used, and the lock of a process that was killed meanwhile makes all later ones wait for ever."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def launched_processes() -> int | None:
@@ -181,16 +174,7 @@ def launched_processes() -> int | None:
     ]
     if not is_launch:
         return None
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-
-    logging.disable(logging.WARNING)  # the launcher has said already what it assumes
-    try:
-        arguments, _ = launch_command_parser().parse_known_args(words[is_launch[0] + 1 :])
-        return int(_validate_launch_command(arguments)[0].num_processes)
-    except (SystemExit, ValueError, TypeError):
-        return None
-    finally:
-        logging.disable(logging.NOTSET)
+    return processes_of_launch(words[is_launch[0] + 1 :])
 
 
 def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> None:
@@ -213,7 +197,7 @@ def strategy_of(accelerator: Accelerator) -> str:
     """What accelerate made of the launch, in the names of launch/accelerate/."""
     kind = accelerator.distributed_type
     if kind is DistributedType.DEEPSPEED:
-        zero = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        zero = deepspeed_settings(accelerator)["zero_optimization"]
         offload = {
             zero.get(f"offload_{w}", {}).get("device", "none") for w in ("optimizer", "param")
         }
@@ -234,9 +218,10 @@ def check_unsharded(accelerator: Accelerator) -> None:
         )
 
 
-def deepspeed_settings(deepspeed_config: dict[str, Any], config: TrainConfig) -> None:
+def own_deepspeed_settings(accelerator: Accelerator, config: TrainConfig) -> None:
     """Settings that the recipe owns, and those in which DeepSpeed's own would change results."""
-    deepspeed_config |= {
+    settings = deepspeed_settings(accelerator)
+    settings |= {
         # The loop accumulates: it sets the boundary itself, and scales each part of the loss.
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.max_grad_norm,

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llmclf.compat.transformers import shards_on_loading
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
@@ -38,7 +39,7 @@ from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
-from llmclf.train.model_builder import ModelBuilder, check_strategy, shards_on_loading
+from llmclf.train.model_builder import ModelBuilder, check_strategy
 from llmclf.train.predict import predict_logits, to_predictions
 from llmclf.train.saved import load_saved
 

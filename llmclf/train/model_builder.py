@@ -13,10 +13,11 @@ from accelerate.utils import set_seed
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.integrations import deepspeed as hf_deepspeed
 
+from llmclf.compat.deepspeed import is_sharded
+from llmclf.compat.transformers import shards_on_loading, without_zero3_init
 from llmclf.config import ConfigError
-from llmclf.model.build import build_model, without_zero3_init
+from llmclf.model.build import build_model
 from llmclf.model.config import ModelConfig, Quantize
 from llmclf.model.quantize import dequantize_into
 from llmclf.model.tune import store_frozen, tune
@@ -77,17 +78,12 @@ class ModelBuilder:
         return tuned
 
 
-def shards_on_loading() -> bool:
-    """Whether the launch asks transformers to divide weights as they are loaded (ZeRO-3)."""
-    return bool(hf_deepspeed.is_deepspeed_zero3_enabled())
-
-
 def cast_unsharded(model: nn.Module, dtype: torch.dtype) -> None:
     """Bring what was added after loading, adapters and the head beside them, to the dtype of the
     divided weights: DeepSpeed casts a model itself only if nothing of it is divided yet, and then
     dies of mixed dtypes."""
     for parameter in model.parameters():
-        if parameter.requires_grad and not hasattr(parameter, "ds_id"):
+        if parameter.requires_grad and not is_sharded(parameter):
             parameter.data = parameter.data.to(dtype)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmclf.compat.deepspeed import whole_shape
 from llmclf.model.family import Family, block_of, within
 from llmclf.model.tune import count_blocks
 from llmclf.train.config import TrainConfig
@@ -43,8 +44,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth = _depth(name, family, top) if config.layer_decay != 1 else top
-            shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 has divided it
-            groups[depth, len(shape) >= 2].append(parameter)
+            groups[depth, len(whole_shape(parameter)) >= 2].append(parameter)
     return groups
 
 

@@ -16,12 +16,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import DataError
 from llmclf.data.batches import plan_prediction
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Collator, encode
 from llmclf.evaluate.calibration import Calibration
-from llmclf.model.build import without_zero3_init
 from llmclf.model.family import padding_multiple_and_minimum
 from llmclf.model.quantize import keep_layout
 

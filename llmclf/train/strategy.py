@@ -17,8 +17,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from llmclf.compat.deepspeed import share_of, update_weights, wrapped_optimizer
+from llmclf.compat.torch import start_of_shard
 from llmclf.train.engine import strategy_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -93,7 +94,7 @@ class TorchStrategy:
 
 
 class DeepSpeedStrategy:
-    """Steps taken by DeepSpeed's ZeRO, whose partitions this class alone knows.
+    """Steps taken by DeepSpeed's ZeRO, from and into its partitions.
 
     Its own checkpoints are pickled and bound to a stage and a number of ranks; these are neither.
     """
@@ -112,7 +113,6 @@ class DeepSpeedStrategy:
         self.bare = model
         self.model, _ = accelerator.prepare(model, optimizer)
         self.optimizer = optimizer
-        self.zero: Any = self.model.optimizer
         asked = strategy_of(accelerator)
         assert asked.startswith(f"zero{self.model.zero_optimization_stage()}")
         assert self.model.gradient_accumulation_steps() == 1
@@ -130,50 +130,29 @@ class DeepSpeedStrategy:
     def step(self) -> float:
         """See :meth:`TorchStrategy.step`."""
         self.model.step()
-        return math.inf if self.zero.overflow else float(self.model.get_global_grad_norm())
+        applied = self.model.was_step_applied()
+        return float(self.model.get_global_grad_norm()) if applied else math.inf
 
     def fragments(self) -> dict[str, Fragment]:
         """See :meth:`TorchStrategy.fragments`."""
         found = {}
+        states, rank = wrapped_optimizer(self.model).state, self.accelerator.process_index
         for name, parameter in self.bare.named_parameters():
-            place = self._place(parameter) if parameter.requires_grad else None
-            if place is not None:
-                start, flat, first, size = place
-                state = self.zero.optimizer.state[flat]
+            share = share_of(self.model, parameter, rank) if parameter.requires_grad else None
+            if share is not None:
+                flat, first, size = share.flat, share.first, share.size
+                state = states[flat]
                 _start_state(state, flat)
                 moments = {key: state[key].narrow(0, first, size) for key in MOMENTS}
-                found[name] = Fragment(start, flat.detach().narrow(0, first, size), moments)
+                weight = flat.detach().narrow(0, first, size)
+                found[name] = Fragment(share.start, weight, moments)
         return found
-
-    def _place(self, parameter: Any) -> tuple[int, torch.Tensor, int, int] | None:
-        """Of this rank's share: its start in the parameter, the flat fp32 partition that holds it,
-        its start there, its elements; None where the rank has none."""
-        if hasattr(parameter, "ds_id"):  # stage 3: each parameter is cut into equal shares
-            group, first, share = self.zero.grad_position[self.zero.get_param_id(parameter)]
-            start = int(share) * self.accelerator.process_index
-            size = min(int(share), parameter.ds_numel - start)  # the last share may be padded
-            flat = self.zero.fp32_partitioned_groups_flat[group]
-            return (start, flat, int(first), size) if size > 0 else None
-        mapping = parameter._hp_mapping  # stages 1 and 2: each group is cut into equal shares
-        if mapping is None:
-            return None
-        flat = self.zero.single_partition_of_fp32_groups[mapping.param_group_index]
-        lp, hp = mapping.lp_fragment_address, mapping.hp_fragment_address
-        return lp.start, flat, hp.start, hp.numel
 
     def written(self, step: int) -> None:
         """See :meth:`TorchStrategy.written`; the copies that compute follow the fp32 ones."""
-        for state in self.zero.optimizer.state.values():
+        for state in wrapped_optimizer(self.model).state.values():
             state["step"].fill_(step)
-        if self.model.zero_optimization_stage() < 3:
-            self.zero.update_lp_params()
-            return
-        self.zero._partition_all_parameters()
-        for group in range(len(self.zero.fp32_partitioned_groups_flat)):
-            self.zero._reassign_or_swap_out_partitioned_parameters(group)
-        persistent = self.zero.persistent_parameters
-        if persistent:  # small ones are kept whole on every rank
-            persistent[0].all_gather(persistent)
+        update_weights(self.model)
 
 
 def start_strategy(
@@ -201,8 +180,6 @@ def _local(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
     """``(start, flat view)`` of this rank's part of a tensor."""
     if not isinstance(tensor, DTensor):
         return 0, tensor.view(-1)
-    _, offset = compute_local_shape_and_global_offset(
-        tensor.shape, tensor.device_mesh, tensor.placements
-    )
+    offset = start_of_shard(tensor)
     row = tensor.numel() // tensor.shape[0] if tensor.ndim else 1
     return (offset[0] if offset else 0) * row, tensor.to_local().view(-1)

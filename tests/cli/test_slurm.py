@@ -95,7 +95,6 @@ def test_an_array_gives_each_index_its_run(array: str, own: list[str], tmp_path:
         ((RECIPE, "--sbatch", "--comment='a b"), "a value with spaces in quotes"),
         ((RECIPE, "--sbatch", "--"), "from its two dashes on"),
         ((RECIPE, "--data.folds", "5"), "data.folds=5: give both or neither"),
-        ((RECIPE, "--baseline.classifier", "majority"), "--baseline.classifier"),
         (("recipes/demo.py", "--only", "bert"), "--only bert: no such method"),
         (("recipes/demo.py", "--model.tune", "lora"), "the runs of this recipe differ in it"),
         (("tests/tiny.py",), "not a recipe: no experiment()"),
@@ -112,6 +111,7 @@ def test_a_mistake_is_one_message(arguments: tuple[str, ...], message: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "nearest"),
     [
+        ((RECIPE, "--baseline.classifier", "majority"), "--baseline.classifier"),
         ((RECIPE, "--train.epoks", "3"), "--train.epochs"),
         (("recipes/demo.py", "--train.epoks", "3"), "--train.epochs"),
         ((RECIPE, "--array", "seeds:3", "--train.epoks", "3"), "--train.epochs"),

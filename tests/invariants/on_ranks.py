@@ -57,7 +57,7 @@ def main(checkpoint: str, corpus: str, folder: str, cases: str) -> None:
     np.savez(Path(folder) / f"{rank}.npz", **found)
 
 
-def gradients(prepared: fine_tune.FineTune, run: Any) -> Iterator[tuple[str, np.ndarray]]:
+def gradients(prepared: fine_tune.PreparedFineTune, run: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Of the smallest and of a full step: its rows, loss and gradient."""
     steps = plan_epoch(
         prepared.task.train.lengths,
@@ -78,7 +78,7 @@ def gradients(prepared: fine_tune.FineTune, run: Any) -> Iterator[tuple[str, np.
 
 
 def logits(
-    prepared: fine_tune.FineTune, run: Any, splits: Splits
+    prepared: fine_tune.PreparedFineTune, run: Any, splits: Splits
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Of validation rows, in batches of 4, through the model as the engine wraps it."""
     for size in SIZES:

@@ -18,10 +18,10 @@ from llmclf.data.corpus import Splits
 from llmclf.model.config import ModelConfig
 from llmclf.train import fine_tune
 from llmclf.train.config import TrainConfig
-from llmclf.train.fine_tune import FineTune
+from llmclf.train.fine_tune import PreparedFineTune
 
 
-def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> FineTune:
+def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> PreparedFineTune:
     """``kwargs``: of ``prepare`` itself, or of TrainConfig."""
     own = {name: kwargs.pop(name) for name in ("weights", "max_length") if name in kwargs}
     return fine_tune.prepare(

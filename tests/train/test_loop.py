@@ -23,14 +23,16 @@ from llmclf.run_folder.metrics import MetricsLog, read_metrics
 from llmclf.train import fine_tune
 from llmclf.train.checkpoint import Checkpoints, State, learned
 from llmclf.train.config import TrainConfig
-from llmclf.train.fine_tune import FineTune
+from llmclf.train.fine_tune import PreparedFineTune
 from llmclf.train.loop import NonFiniteError, num_steps, train
 from tests.tiny import POISON, make_poisoned_bert, write_corpus
 
 FP32 = {"precision": "fp32", "learning_rate": 1e-2}
 
 
-def prepare(splits: Splits, checkpoint: Path, *, tune: Any = "full", **settings: Any) -> FineTune:
+def prepare(
+    splits: Splits, checkpoint: Path, *, tune: Any = "full", **settings: Any
+) -> PreparedFineTune:
     return fine_tune.prepare(
         splits,
         model_config=ModelConfig(checkpoint=str(checkpoint), tune=tune, dropout=0.0),
@@ -40,7 +42,7 @@ def prepare(splits: Splits, checkpoint: Path, *, tune: Any = "full", **settings:
     )
 
 
-def loop(prepared: FineTune, folder: Path) -> State:
+def loop(prepared: PreparedFineTune, folder: Path) -> State:
     """Train alone, without the saving and predicting around it."""
     return train(
         prepared.model,

@@ -1,0 +1,49 @@
+"""accelerate: its state of the process, what its launcher understood, its DeepSpeed settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def forget_accelerator() -> None:
+    """Let the next Accelerator choose its own precision and strategy.
+
+    The state is one for the process, and a second Accelerator that asks for something else is
+    refused; nothing public starts it afresh.
+    """
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
+
+
+def processes_of_launch(arguments: Sequence[str]) -> int | None:
+    """``num_processes`` of ``accelerate launch`` with these arguments; None where it would refuse
+    them.
+
+    The launcher joins arguments, configuration file and defaults in functions of its command alone,
+    and passes the number on to no process that it starts alone.
+    """
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    logging.disable(logging.WARNING)  # the launcher has said already what it assumes
+    try:
+        parsed, _ = launch_command_parser().parse_known_args(arguments)
+        return int(_validate_launch_command(parsed)[0].num_processes)
+    except (SystemExit, ValueError, TypeError):
+        return None
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def deepspeed_settings(accelerator: Accelerator) -> dict[str, Any]:
+    """DeepSpeed's settings, to be read, and changed before a model is prepared.
+
+    The plugin's constructor takes a file or a whole dictionary in place of what the launch asked
+    for; to change single keys of it is not documented.
+    """
+    return accelerator.state.deepspeed_plugin.deepspeed_config

@@ -1,0 +1,48 @@
+"""Which of a launch's processes this one is: what torchrun and accelerate put into the environment.
+
+Without a launcher there is one process, the first.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def launched() -> bool:
+    """Whether a launcher said how many processes there are."""
+    return "WORLD_SIZE" in os.environ
+
+
+def rank() -> int:
+    """This process among those of all machines, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Processes that this launch started, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """This process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """Processes of this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def machine() -> int:
+    """This machine among those of the launch, from 0."""
+    return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def machines() -> int:
+    """Machines of the launch."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the first process, which alone speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
