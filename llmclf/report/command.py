@@ -8,8 +8,6 @@ from typing import Any
 from llmclf.config import plain
 from llmclf.report.read import Finished
 
-SECTIONS = {"prompt": ("model", "prompt", "api"), "classical": ("baseline",)}
-"""Settings that decide the result, by ``method`` of experiment.json; fine-tuning: model, train."""
 _LINE_ENDS = " \\\n  "
 
 
@@ -29,14 +27,8 @@ def command(run: Finished) -> str:
 
 
 def settings(run: Finished) -> dict[str, Any]:
-    """The settings that the run read: those of its method, and the common ones."""
-    kind = str(run.experiment.get("method"))
-    sections = {"data", *SECTIONS.get(kind, ("model", "train"))}
-    return {
-        key: value
-        for key, value in run.experiment.items()
-        if "." not in key or key.partition(".")[0] in sections
-    }
+    """The settings that decide its result: all but those of trackers."""
+    return {k: v for k, v in run.experiment.items() if not k.startswith("track.")}
 
 
 def _start(run: Finished) -> str:
