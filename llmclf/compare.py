@@ -22,6 +22,7 @@ from llmclf.report.analyse import analyse
 from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
 from llmclf.report.write import write
+from llmclf.run_folder import is_finished
 from llmclf.run_folder.check import check as check_folder
 from llmclf.run_folder.check import finished, membership
 from llmclf.run_folder.find import read_all
@@ -99,7 +100,7 @@ def compare(
     check(experiments, resume=resume)
     failed = run_all(experiments, resume=resume, console=console)
     if is_main():
-        done = [e.folder for e in experiments if (e.folder / "results.json").is_file()]
+        done = [e.folder for e in experiments if is_finished(e.folder)]
         if not done:
             raise UserError("none of the runs came to an end, so there is nothing to compare.")
         runs, unusable = read_all(done, skip_unfinished=True)

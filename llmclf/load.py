@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from llmclf.config import ConfigError, DataError
 from llmclf.methods.method import Classifier, Experiment
+from llmclf.run_folder import read_results, read_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,15 +27,17 @@ def load_experiment(folder: str | Path) -> Experiment:
 
     Raises ConfigError where experiment.json is missing, damaged or of another version.
     """
-    path = Path(folder) / "experiment.json"
+    folder = Path(folder)
     for module in pkgutil.iter_modules([str(METHODS)], "llmclf.methods."):
         importlib.import_module(module.name)  # from_json knows the approaches that are imported
     try:
-        return Experiment.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Experiment.from_json(read_settings(folder))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}). Is this a run folder?") from error
+        raise ConfigError(
+            f"{folder}/experiment.json cannot be read ({error}). Is this a run folder?"
+        ) from error
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{folder}/experiment.json: {error}") from error
 
 
 def load_run(folder: str | Path) -> LoadedRun:
@@ -44,7 +46,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     folder = Path(folder)
     experiment = load_experiment(folder)
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = read_results(folder)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder}: not finished ({error}). Go on with it: its recipe with --resume."

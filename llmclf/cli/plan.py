@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import tyro
 from llmclf.cli.recipe_file import read_recipe
 from llmclf.config import ConfigError, to_json
 from llmclf.methods.fine_tune import FineTune
+from llmclf.run_folder import read_results
 
 if TYPE_CHECKING:
     from llmclf.plan.search import Devices
@@ -156,9 +156,8 @@ def throughput(options: Plan) -> float | None:
     """Training tokens per second as given or measured; None if neither. Never a guess."""
     if options.measured is None:
         return options.tokens_per_second
-    path = options.measured / "results.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))["cost"]["train_tokens_per_second"]
+        value = read_results(options.measured)["cost"]["train_tokens_per_second"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"--measured {options.measured}: no results of a run ({error})."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from llmclf.config import ConfigError, flatten
+from llmclf.run_folder import is_finished, read_results, read_settings
 
 
 def problems(folder: Path) -> list[str]:
@@ -33,7 +33,7 @@ def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
             f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
             "another --output-dir or --name."
         )
-    if (folder / "results.json").exists():
+    if is_finished(folder):
         raise ConfigError(
             f"output_dir={str(folder)!r}: this run is finished; there is nothing to resume."
         )
@@ -46,7 +46,7 @@ def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
 
 def finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds a finished run of these settings."""
-    return (folder / "results.json").is_file() and not differences(folder, settings)
+    return is_finished(folder) and not differences(folder, settings)
 
 
 def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
@@ -57,7 +57,7 @@ def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
     """
     path = folder / "experiment.json"
     try:
-        stored = flatten(json.loads(path.read_text(encoding="utf-8")))
+        stored = flatten(read_settings(folder))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}). Choose another --output-dir."
@@ -74,4 +74,4 @@ def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
 
 def membership(folder: Path) -> str:
     """Hash of the rows that a finished run used."""
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))["membership"]
+    return read_results(folder)["membership"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmclf.config import DataError, plain
+from llmclf.run_folder import is_finished
 from llmclf.run_folder.read import EXPECTED, Finished, read
 
 
@@ -47,8 +48,7 @@ def find_runs(
             problem = "no run folder, nor a parent of some" if path.is_dir() else "no such folder"
             raise DataError(plain(f"{path}: {problem}. {EXPECTED}"))
         for folder in found:
-            finished = (folder / "results.json").is_file()
-            (folders if finished else unfinished).setdefault(folder.resolve(), folder)
+            (folders if is_finished(folder) else unfinished).setdefault(folder.resolve(), folder)
     if unfinished and not skip_unfinished:
         raise DataError(
             plain(f"not finished (no results.json): {', '.join(map(str, unfinished.values()))}. ")

@@ -14,10 +14,10 @@ from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
+from llmclf.run_folder import SCHEMA, is_finished
 from llmclf.run_folder.metrics import read_metrics
 from llmclf.run_folder.rows import SplitRows, read_rows
 
-SCHEMA = 1
 EXPECTED = "A run folder holds experiment.json and, once finished, results.json."
 _NUMBERS = {
     "test": ("n", "accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece"),
@@ -106,7 +106,7 @@ def read(folder: Path) -> Finished:
     """
     if not folder.is_dir():
         raise DataError(plain(f"{folder}: no such folder. {EXPECTED}"))
-    if not (folder / "results.json").is_file():
+    if not is_finished(folder):
         raise DataError(plain(f"{folder}: not finished (no results.json). {EXPECTED}"))
     try:
         return _read(folder)

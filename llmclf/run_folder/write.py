@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from llmclf.atomic import write_text
 from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
-from llmclf.run_folder import PAIR
+from llmclf.run_folder import PAIR, read_results
 from llmclf.run_folder.curves import plot_curves
 
 
@@ -70,7 +69,7 @@ def finish(
 
 def summary(folder: Path) -> str:
     """One line on a finished run."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = read_results(folder)
     test, prior, cost = results["test"], results["prior"], results["cost"]
     done = "trained" if cost["train_seconds"] is not None else "scored"
     seconds = cost["predict_seconds" if done == "scored" else "train_seconds"]
