@@ -291,11 +291,11 @@ def _fetch(package: _Package, scratch: Path) -> Path:
 
 def _check(path: Path, sha256: str, remedy: str) -> None:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
         raise ConfigError(
             f"{path}: wrong checksum, the file is damaged or has been altered "
-            f"(sha256 {found}, expected {sha256}). {remedy}".rstrip()
+            f"(sha256 {actual}, expected {sha256}). {remedy}".rstrip()
         )
 
 

@@ -111,7 +111,7 @@ def make_plan(options: Plan, experiment: FineTune, rest: Sequence[str]) -> None:
         saves_adapter=model.save == "adapter",
         devices=devices,
         device_memory=options.device_memory,
-        found=planned,
+        options=planned,
         own=cheapest(planned, model),
         overall=cheapest(planned),
         time=duration(experiment.train, corpus, speed),

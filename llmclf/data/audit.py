@@ -124,7 +124,7 @@ def audit(
 
 
 def _refuse(across: dict[str, dict[str, dict[str, Any]]], leaking: int) -> None:
-    found = [
+    leaks = [
         f"{kinds['normalised']['rows']:,} in {pair.replace('/', ' and ')} ("
         + ", ".join(f"{shown(a)} = {shown(b)}" for a, b in kinds["normalised"]["examples"])
         + ")"
@@ -132,7 +132,7 @@ def _refuse(across: dict[str, dict[str, dict[str, Any]]], leaking: int) -> None:
         if kinds["normalised"]["rows"]
     ]
     raise DataError(
-        f"{leaking:,} rows repeat a row of a later split: {'; '.join(found)}. Remove them, or set "
+        f"{leaking:,} rows repeat a row of a later split: {'; '.join(leaks)}. Remove them, or set "
         "--data.duplicates drop."
     )
 

@@ -28,8 +28,8 @@ def audit_table(audit: Audit) -> Table:
     table.add_section()
     table.add_row("repeats: exact / normalised / near", *(_kinds(audit.within[n]) for n in _SPLITS))
     for earlier, laters in (("train", _SPLITS[1:]), ("validation", _SPLITS[2:])):
-        found = {n: audit.across[f"{earlier}/{n}"] for n in laters}
-        counts = {n: {kind: of[kind]["rows"] for kind in _KINDS} for n, of in found.items()}
+        overlaps = {n: audit.across[f"{earlier}/{n}"] for n in laters}
+        counts = {n: {kind: of[kind]["rows"] for kind in _KINDS} for n, of in overlaps.items()}
         table.add_row(f"also in {earlier}", *(_kinds(counts.get(n)) for n in _SPLITS))
     if any(audit.dropped.values()):
         cells = [f"{audit.dropped[n]:,}" if audit.dropped[n] else "" for n in _SPLITS]
@@ -91,12 +91,12 @@ def _remarks(audit: Audit) -> list[str]:
     if small := audit.small:
         classes = ", ".join(f"{shown(c)} {n}" for c, n in list(small.items())[:8])
         remarks.append(f"classes with few training rows: {len(small)} ({classes})")
-    if (found := audit.conflicts)["texts"]:
-        rows = f"{found['rows']:,} rows, such as {listed(found['examples'][0])}"
-        remarks.append(f"texts with more than one label: {found['texts']:,} ({rows})")
-    if (found := audit.empty)["rows"]:
-        remarks.append(f"rows without text, dropped: {found['rows']:,} ({listed(found['names'])})")
-    if (found := audit.odd_characters)["rows"]:
-        ids = listed(found["ids"])
-        remarks.append(f"texts with invisible characters: {found['rows']:,} (such as {ids})")
+    if (conflicts := audit.conflicts)["texts"]:
+        rows = f"{conflicts['rows']:,} rows, such as {listed(conflicts['examples'][0])}"
+        remarks.append(f"texts with more than one label: {conflicts['texts']:,} ({rows})")
+    if (empty := audit.empty)["rows"]:
+        remarks.append(f"rows without text, dropped: {empty['rows']:,} ({listed(empty['names'])})")
+    if (odd := audit.odd_characters)["rows"]:
+        ids = listed(odd["ids"])
+        remarks.append(f"texts with invisible characters: {odd['rows']:,} (such as {ids})")
     return remarks

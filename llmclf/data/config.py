@@ -88,48 +88,48 @@ class DataConfig:
     def problems(self) -> list[str]:
         """Settings that contradict each other, one sentence each."""
         default = {f.name: f.default for f in fields(self)}
-        found = []
+        problems = []
         if (self.fold is None) != (self.folds is None):
-            found.append(
+            problems.append(
                 f"data.fold={self.fold} and data.folds={self.folds}: give both or neither."
             )
         elif self.fold is not None and self.folds is not None and self.fold >= self.folds:
-            found.append(
+            problems.append(
                 f"data.fold={self.fold}: allowed are 0 to {self.folds - 1} for "
                 f"data.folds={self.folds}."
             )
         if self.test is not None and self.folds is not None:
-            found.append(
+            problems.append(
                 "data.test and data.folds: the test rows are given or a fold of the source, "
                 "not both."
             )
         given = "data.test" if self.test is not None else "data.folds"
         if (self.test or self.folds) and self.test_fraction != default["test_fraction"]:
-            found.append(
+            problems.append(
                 f"data.test_fraction={self.test_fraction}: has no effect with {given}; "
                 "leave it out."
             )
         if self.validation and self.validation_fraction != default["validation_fraction"]:
-            found.append(
+            problems.append(
                 f"data.validation_fraction={self.validation_fraction}: has no effect with "
                 "data.validation; leave it out."
             )
-        return found + self._repeats()
+        return problems + self._repeats()
 
     def _repeats(self) -> list[str]:
         """The same file or the same column named for two purposes."""
-        found = []
+        problems = []
         for names in (("source", "validation", "test"), ("text", "pair", "label", "id")):
             seen: dict[str, str] = {}
             for name in names:
                 value = getattr(self, name)
                 if value is not None and value in seen:
-                    found.append(
+                    problems.append(
                         f"data.{seen[value]} and data.{name} are both {value!r}; they must differ."
                     )
                 elif value is not None:
                     seen[value] = name
-        return found
+        return problems
 
 
 def _check(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -232,10 +232,10 @@ def _refuse_single(rows: Rows, free: np.ndarray) -> None:
 def _refuse_empty(split: np.ndarray, needed: Collection[str | None], groups: int | None) -> None:
     sizes = {name: int((split == name).sum()) for name in ("train", "validation", "test")}
     if any(not count and name in needed for name, count in sizes.items()):
-        found = ", ".join(f"{count} {name}" for name, count in sizes.items())
+        drawn = ", ".join(f"{count} {name}" for name, count in sizes.items())
         there = f"{len(split):,} rows" + ("" if groups is None else f" in {groups:,} groups")
         raise DataError(
-            f"{there} with a text are too few for the split asked for: {found}. Give more rows, or "
+            f"{there} with a text are too few for the split asked for: {drawn}. Give more rows, or "
             "change --data.test-fraction, --data.validation-fraction, --data.folds or --data.group."
         )
 

@@ -29,8 +29,8 @@ def read_labels(
     kinds = {k for _, t in source.tables for c in columns.label for k in _kinds(t, c)}
     decisions = []
     if len(kinds) > 1:
-        found = " and ".join(f"{kind}s" for kind in sorted(kinds))
-        decisions.append(f"labels: {found} in different files, compared as text")
+        kind_names = " and ".join(f"{kind}s" for kind in sorted(kinds))
+        decisions.append(f"labels: {kind_names} in different files, compared as text")
     multilabel = len(columns.label) > 1 or "list" in kinds or separator is not None
     if len(columns.label) > 1 and separator is not None:
         raise ConfigError(
@@ -56,16 +56,16 @@ def read_labels(
 
 def _kinds(table: Table, column: str) -> set[str]:
     """Kinds of value in a label column; refuse objects and a mixture."""
-    found = table.kinds[column]
-    if "object" in found:
-        raise DataError(f"{table.row(found['object'])}: the label is an object, not a name.")
-    if len(found) > 1:
+    first_rows = table.kinds[column]
+    if "object" in first_rows:
+        raise DataError(f"{table.row(first_rows['object'])}: the label is an object, not a name.")
+    if len(first_rows) > 1:
         examples = ", ".join(
             f"{table.row(row)} has the {kind} {shown(table.frame[column][row])}"
-            for kind, row in sorted(found.items(), key=lambda item: item[1])
+            for kind, row in sorted(first_rows.items(), key=lambda item: item[1])
         )
         raise DataError(f"label column {column!r} mixes kinds: {examples}. Write all alike.")
-    return set(found)
+    return set(first_rows)
 
 
 def _from_flags(rows: Rows, columns: tuple[str, ...]) -> pl.Series:
@@ -152,9 +152,9 @@ def _refuse_twins(column: str, names: pl.Series) -> None:
         twins.setdefault(key, []).append(name)
     for same in twins.values():
         if len(same) > 1:
-            found = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
+            alike = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
             raise DataError(
-                f"label column {column!r}: {found} differ only in case, spaces or Unicode form. "
+                f"label column {column!r}: {alike} differ only in case, spaces or Unicode form. "
                 "Write them alike."
             )
 

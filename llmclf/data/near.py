@@ -30,14 +30,14 @@ def near_pairs(texts: pl.Series, split: np.ndarray) -> tuple[np.ndarray, np.ndar
     number of pairs does not. (rensa's own index returns whole buckets: quadratic time there.)
     """
     digests_NK = _digests(texts)
-    found = []
+    blocks = []
     for band in range(_BANDS):
         hashes = _band_hash(digests_NK[:, band * _BAND : (band + 1) * _BAND])
         for pairs in _meetings(hashes, split):
             similarity = _similarity(digests_NK, pairs)
             near = similarity >= THRESHOLD
-            found.append(np.column_stack([pairs[near], similarity[near]]))
-    pairs_M3 = np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 3))
+            blocks.append(np.column_stack([pairs[near], similarity[near]]))
+    pairs_M3 = np.unique(np.concatenate(blocks), axis=0) if blocks else np.empty((0, 3))
     return pairs_M3[:, :2].astype(np.int64), pairs_M3[:, 2]
 
 

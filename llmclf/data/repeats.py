@@ -76,27 +76,27 @@ def _label_codes(split: Split) -> pl.Series:
 
 def repeats_within(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
     """Split -> kind -> rows that repeat an earlier row of the split."""
-    found: dict[str, dict[str, int]] = {}
+    repeats: dict[str, dict[str, int]] = {}
     for number, name in enumerate(NAMES):
         part = rows.filter(pl.col("split") == number)
         kinds = ("exact", "normalised")
-        found[name] = {kind: part.height - part[kind].n_unique() for kind in kinds}
-    return found
+        repeats[name] = {kind: part.height - part[kind].n_unique() for kind in kinds}
+    return repeats
 
 
 def repeats_across(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
     """``train/test`` and so on -> kind -> rows of the second split found in the first, examples."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    repeats: dict[str, dict[str, dict[str, Any]]] = {}
     for a, b in combinations(range(len(NAMES)), 2):
         earlier = rows.filter(pl.col("split") == a)
         later = rows.filter(pl.col("split") == b)
-        kinds = found.setdefault(f"{NAMES[a]}/{NAMES[b]}", {})
+        kinds = repeats.setdefault(f"{NAMES[a]}/{NAMES[b]}", {})
         for kind in ("exact", "normalised"):
             first = earlier.unique(kind, keep="first", maintain_order=True).select(kind, "id")
             both = later.join(first, on=kind, how="inner", suffix="_a", maintain_order="left")
             examples = both.head(EXAMPLES).select("id_a", "id").rows()
             kinds[kind] = {"rows": both.height, "examples": [list(pair) for pair in examples]}
-    return found
+    return repeats
 
 
 def leaking_rows(rows: pl.DataFrame) -> pl.Series:

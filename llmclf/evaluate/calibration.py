@@ -162,10 +162,10 @@ def fit_temperature(predictions: Predictions) -> float:
             scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
             return -float(scaled[truth, targets].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     # Rows that say nothing of it, such as a majority baseline's, leave it where it is.
-    better = loss(float(found.x)) < loss(0.0) - 1e-9
-    return float(np.exp(found.x)) if better else 1.0
+    better = loss(float(minimum.x)) < loss(0.0) - 1e-9
+    return float(np.exp(minimum.x)) if better else 1.0
 
 
 def _finite_logit(p: np.ndarray) -> np.ndarray:

@@ -87,5 +87,5 @@ class Columns:
                 rows**2 - (given**2).sum(axis=1) - unanswered**2
             )
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.where(spread > 0, covariance / np.sqrt(spread), 0.0)
-        return found.mean(axis=1) if self.multilabel else found
+            correlation = np.where(spread > 0, covariance / np.sqrt(spread), 0.0)
+        return correlation.mean(axis=1) if self.multilabel else correlation

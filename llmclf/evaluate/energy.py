@@ -31,12 +31,12 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
         self._counters: list[Callable[[], float]] = []
         self.meters: list[str] = []
         """What is read: nvml, rapl, both or none."""
-        for name, found in (
+        for name, counters in (
             ("nvml", nvml_counters(gpus)),
             ("rapl", rapl_counters(rapl) if cpus else []),
         ):
-            self._counters += found
-            self.meters += [name] if found else []
+            self._counters += counters
+            self.meters += [name] if counters else []
         self._joules: float | None = None
 
     @property

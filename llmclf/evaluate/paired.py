@@ -178,12 +178,12 @@ def _differences(
         sampled, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
     )
     pairs = list(combinations(order, 2))
-    found = [
+    differences = [
         _difference(pair, sampled, runs, metric=metric, margin=margin, seed=seed) for pair in pairs
     ]
-    corrected = holm([difference.p_value for difference in found])
+    corrected = holm([difference.p_value for difference in differences])
     return tuple(
-        replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)
+        replace(difference, p_holm=p) for difference, p in zip(differences, corrected, strict=True)
     )
 
 
@@ -271,16 +271,16 @@ def align(methods: Mapping[str, Sequence[Tested]]) -> dict[str, Runs]:
     method's. Raises DataError, naming method and fold, where they are not the same."""
     if not methods:
         raise DataError("there are no methods to compare.")
-    found: dict[str, dict[int, dict[int, Predictions]]] = {}
+    by_method: dict[str, dict[int, dict[int, Predictions]]] = {}
     for name, tested in methods.items():
-        runs = found.setdefault(name, {})
+        runs = by_method.setdefault(name, {})
         for one in sorted(tested, key=lambda t: (t.fold, t.seed)):
             seeds = runs.setdefault(one.fold, {})
             if one.seed in seeds:
                 raise DataError(f"{name}: two runs of fold {one.fold} with seed {one.seed}.")
             seeds[one.seed] = one.predictions
-    first_name, first = next(iter(found.items()))
-    for name, runs in found.items():
+    first_name, first = next(iter(by_method.items()))
+    for name, runs in by_method.items():
         if runs.keys() != first.keys() or not runs:
             raise DataError(
                 f"{name} has the folds {sorted(runs)}, {first_name} {sorted(first)}: give both the "
@@ -290,4 +290,4 @@ def align(methods: Mapping[str, Sequence[Tested]]) -> dict[str, Runs]:
             reference = next(iter(first[fold].values()))
             for s in seeds:
                 seeds[s] = aligned(reference, seeds[s], f"{name}, fold {fold}")
-    return dict(found)
+    return dict(by_method)

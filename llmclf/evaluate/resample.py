@@ -47,7 +47,7 @@ class Sampled:
 def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[str, Sampled]:
     """Score all methods under the same resamples of the rows of each fold."""
     folds = list(next(iter(methods.values())))
-    found = {
+    samples = {
         name: Sampled(
             values={metric: [] for metric in METRICS},
             rows={metric: [] for metric in METRICS},
@@ -62,13 +62,13 @@ def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[
             for name, runs in methods.items()
             for s, predictions in runs[fold].items()
         }
-        _resample_fold(columns, found, resamples, rng)
-    return found
+        _resample_fold(columns, samples, resamples, rng)
+    return samples
 
 
 def _resample_fold(
     columns: dict[tuple[str, int], Columns],
-    found: dict[str, Sampled],
+    samples: dict[str, Sampled],
     resamples: int,
     rng: np.random.Generator,
 ) -> None:
@@ -86,7 +86,7 @@ def _resample_fold(
     total = lines.sum(axis=0, dtype=np.float64)[None]
     wholes = dict(zip(columns, np.split(total, ends, axis=1), strict=True))
     parts = dict(zip(columns, np.split(units, ends, axis=1), strict=True))
-    for name, sampled in found.items():
+    for name, sampled in samples.items():
         mine = [key for key in columns if key[0] == name]
         whole = [columns[key].scores(wholes[key], rows) for key in mine]
         for metric in METRICS:

@@ -99,7 +99,7 @@ class Traces:
         self.mode: Any = fake_tensors() if self.fake else nullcontext()
         self.models: dict[tuple[Setting, int], nn.Module] = {}
         self.inventories: dict[tuple[ModelConfig, TrainConfig], list[Weight]] = {}
-        self.found: dict[tuple[Setting, int, int, int], Activations] = {}
+        self.traced: dict[tuple[Setting, int, int, int], Activations] = {}
 
     def inventory(self, model: ModelConfig, train: TrainConfig) -> list[Weight]:
         """Every parameter of the whole model, tuned so and in the optimizer's groups."""
@@ -143,13 +143,13 @@ class Traces:
     def trace(self, setting: Setting, depth: int, rows: int, length: int) -> Activations:
         """Run forward and backward of the first ``depth`` blocks once and count."""
         key = (setting, depth, rows, length)
-        if key not in self.found:
+        if key not in self.traced:
             with self.mode:
                 if (setting, depth) not in self.models:
                     self.models[setting, depth] = _model(at_depth(self.config, depth), setting)
                 model = self.models[setting, depth]
-                self.found[key] = _count(model, self._batch(rows, length), setting)
-        return self.found[key]
+                self.traced[key] = _count(model, self._batch(rows, length), setting)
+        return self.traced[key]
 
     def _batch(self, rows: int, length: int) -> dict[str, torch.Tensor]:
         ids = torch.zeros(rows, length, dtype=torch.long)

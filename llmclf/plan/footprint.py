@@ -165,8 +165,8 @@ def of_run(
     )
     rows = launch.micro_batch_size
     acts = run.traces.activations(run.setting, rows=rows, length=length)
-    found = run.with_activations(acts, accumulation=launch.accumulation)
-    sizes = {f"{name}_bytes": value for name, value in vars(found).items()}
-    if not found.host_per_process:
+    needed = run.with_activations(acts, accumulation=launch.accumulation)
+    sizes = {f"{name}_bytes": value for name, value in vars(needed).items()}
+    if not needed.host_per_process:
         del sizes["host_per_process_bytes"]
     return sizes

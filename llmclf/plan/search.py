@@ -95,7 +95,7 @@ def plan(
             "Unset it."
         )
     precision: Precision = "fp32" if train.precision == "fp32" else "bf16"
-    found = []
+    options = []
     for tune, quantize in methods:
         method = dataclasses.replace(model, tune=tune, quantize=quantize)
         for strategy in STRATEGIES:
@@ -111,8 +111,8 @@ def plan(
                 gradient_checkpointing=False,
                 length=longest,
             )
-            found.append(option(run, devices))
-    return found
+            options.append(option(run, devices))
+    return options
 
 
 def option(run: Run, devices: Devices) -> Option:
@@ -148,12 +148,12 @@ def option(run: Run, devices: Devices) -> Option:
     largest, taken, line = best
     rows = min(largest, wanted)
     accumulation = -(-per_device // max(rows, 1))
-    found = taken.with_activations(line(max(rows, 1)), accumulation=max(2, accumulation))
-    host = found.host_per_process * min(run.world_size, devices.per_machine)
+    sizes = taken.with_activations(line(max(rows, 1)), accumulation=max(2, accumulation))
+    host = sizes.host_per_process * min(run.world_size, devices.per_machine)
     exceeds = devices.host_memory is not None and host > devices.host_memory
     return dataclasses.replace(
         bare,
-        bytes=found,
+        bytes=sizes,
         host_bytes=host,
         exceeds_host=exceeds,
         fits=largest > 0 and not exceeds,
@@ -163,14 +163,14 @@ def option(run: Run, devices: Devices) -> Option:
     )
 
 
-def cheapest(found: Sequence[Option], model: ModelConfig | None = None) -> Option | None:
+def cheapest(options: Sequence[Option], model: ModelConfig | None = None) -> Option | None:
     """The option that fits with the least work: METHODS' order, recomputation, then communication
     (STRATEGIES' order); of one method, or of all. On several devices all of them are used."""
     order = {m: i for i, m in enumerate(METHODS)}
-    many = max(o.devices for o in found) > 1
+    many = max(o.devices for o in options) > 1
     candidates = [
         o
-        for o in found
+        for o in options
         if o.fits
         and not (many and o.strategy == "single")
         and (model is None or (o.tune, o.quantize) == (model.tune, model.quantize))

@@ -30,7 +30,7 @@ class Report:
     devices: Devices
     device_memory: str
     """As given."""
-    found: Sequence[Option]
+    options: Sequence[Option]
     own: Option | None
     """The cheapest that fits of the recipe's method."""
     overall: Option | None
@@ -123,7 +123,7 @@ def show(console: Console, report: Report) -> None:
 def reasons(report: Report) -> list[str]:
     """Why options cannot be taken, one line for those of a method with the same reason."""
     strategies: dict[tuple[str, str], list[str]] = {}
-    for o in report.found:
+    for o in report.options:
         for reason in reasons_against(o, report.devices):
             strategies.setdefault((o.method, reason), []).append(o.strategy)
     return [
@@ -136,16 +136,16 @@ def reasons_against(option: Option, devices: Devices) -> list[str]:
     """Why one option cannot be taken; none where it fits."""
     if option.problem is not None:
         return [option.problem]
-    found = []
+    against = []
     if not option.largest_micro_batch:
-        found.append(f"one row needs more than {devices.capacity / GB:,.1f} GB of a device")
+        against.append(f"one row needs more than {devices.capacity / GB:,.1f} GB of a device")
     if option.exceeds_host and devices.host_memory is not None:
-        found.append(
+        against.append(
             f"{option.host_bytes / GB:,.1f} GB of host memory for the "
             f"{min(option.devices, devices.per_machine)} process(es) of a machine, more than its "
             f"{devices.host_memory / GB:,.1f} GB"
         )
-    return found
+    return against
 
 
 def table(report: Report) -> Table:
@@ -157,7 +157,7 @@ def table(report: Report) -> Table:
     for name in ("rows", "most\nrows"):
         _add_number(shown, name)
     shown.add_column("check-\npointing", no_wrap=True)
-    for o in report.found:
+    for o in report.options:
         b = o.bytes
         if b is None:
             shown.add_row(o.method, o.strategy, *[""] * 7, _verdict(o), "", "", "")
@@ -182,7 +182,7 @@ def narrow_table(report: Report) -> Table:
     _add_number(shown, "total")
     shown.add_column("fits", no_wrap=True)
     _add_number(shown, "rows")
-    for o in report.found:
+    for o in report.options:
         total = "" if o.bytes is None else _gb(o.bytes.total)
         shown.add_row(o.method, o.strategy, total, _verdict(o), str(o.micro_batch_size or ""))
     return shown
@@ -217,7 +217,7 @@ def write(path: Path, report: Report, given: dict[str, Any]) -> None:
     content = {
         **given,
         "time": report.time,
-        "methods": [to_json(o) for o in report.found],
+        "methods": [to_json(o) for o in report.options],
         "cheapest_of_the_recipe": with_line(report.own),
         "cheapest": with_line(report.overall),
     }

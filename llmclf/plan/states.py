@@ -92,11 +92,11 @@ def inventory(model: nn.Module, family: Family, config: TrainConfig) -> list[Wei
     matrices: dict[int, Any] = {
         id(m.weight): m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D))
     }
-    found = []
+    weights = []
     for name, p in model.named_parameters():
         block, matrix, group = block_of(name, family), id(p) in matrices, group_of.get(id(p))
         outputs = p.shape[-1] if matrix and isinstance(matrices[id(p)], Conv1D) else p.shape[0]
-        found.append(
+        weights.append(
             Weight(
                 numel=p.numel(),
                 rows=p.shape[0],
@@ -107,7 +107,7 @@ def inventory(model: nn.Module, family: Family, config: TrainConfig) -> list[Wei
                 quantizable=matrix and block is not None and group is None,
             )
         )
-    return found
+    return weights
 
 
 def model_states(

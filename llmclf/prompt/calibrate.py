@@ -33,7 +33,7 @@ class Likelihoods:
     """Of other rows, whose labels are not used."""
 
 
-def probabilities(kind: Calibration, found: Likelihoods) -> np.ndarray:
+def probabilities(kind: Calibration, likelihoods: Likelihoods) -> np.ndarray:
     """Probabilities of the labels, float64 (N, C).
 
     none: the likelihoods, normalised over the labels. mean: likelihood per token. pmi: Holtzman et
@@ -41,17 +41,17 @@ def probabilities(kind: Calibration, found: Likelihoods) -> np.ndarray:
     batch: Zhou et al. (2023), equation 3, the mean taken over reference rows.
     """
     if kind == "mean":
-        return softmax(found.rows_NC / found.tokens_NC, axis=1)
-    return softmax(found.rows_NC - _preference(kind, found), axis=1)
+        return softmax(likelihoods.rows_NC / likelihoods.tokens_NC, axis=1)
+    return softmax(likelihoods.rows_NC - _preference(kind, likelihoods), axis=1)
 
 
-def _preference(kind: Calibration, found: Likelihoods) -> np.ndarray:
+def _preference(kind: Calibration, likelihoods: Likelihoods) -> np.ndarray:
     """Log of what the model prefers without a text, up to a constant (C)."""
     if kind == "none":
-        return np.zeros(found.rows_NC.shape[1])
+        return np.zeros(likelihoods.rows_NC.shape[1])
     if kind == "pmi":
-        return found.premise_C
-    seen = found.content_free_KC if kind == "contextual" else found.reference_MC
+        return likelihoods.premise_C
+    seen = likelihoods.content_free_KC if kind == "contextual" else likelihoods.reference_MC
     normalised = log_softmax(seen, axis=1)
     return logsumexp(normalised, axis=0) - np.log(len(seen))
 

@@ -82,35 +82,35 @@ class PromptConfig:
 
     def problems(self) -> list[str]:
         """Combinations that cannot work."""
-        found = []
+        problems = []
         if self.order == "nearest_last" and self.demonstrations != "nearest":
-            found.append(
+            problems.append(
                 "prompt.order='nearest_last' needs prompt.demonstrations='nearest' (got "
                 f"{self.demonstrations!r})."
             )
         if self.shots == 0 and (self.seeds > 1 or self.orders > 1):
-            found.append(
+            problems.append(
                 f"prompt.seeds={self.seeds} and prompt.orders={self.orders}: without "
                 "demonstrations (prompt.shots=0) there is nothing to draw or to order. Leave them "
                 "out, or set --prompt.shots."
             )
         if self.demonstrations == "nearest" and self.shots and self.seeds > 1:
-            found.append(
+            problems.append(
                 f"prompt.seeds={self.seeds}: the nearest demonstrations are not drawn, each seed "
                 "gives the same. Vary --prompt.templates or, with --prompt.order shuffled, "
                 "--prompt.orders."
             )
         if self.orders > 1 and self.resolved_order != "shuffled":
-            found.append(
+            problems.append(
                 f"prompt.orders={self.orders}: there is one order only with prompt.order="
                 f"{self.resolved_order!r}. Set --prompt.order shuffled."
             )
         if self.answers == "letters" and self.verbaliser:
-            found.append(
+            problems.append(
                 "prompt.verbaliser and prompt.answers='letters': the letters stand for the labels. "
                 "Give one of them."
             )
-        return found
+        return problems
 
     @property
     def resolved_order(self) -> str:
@@ -160,22 +160,22 @@ class ApiConfig:
 
     def problems(self) -> list[str]:
         """Combinations that cannot work."""
-        found = []
+        problems = []
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            found.append(
+            problems.append(
                 f"api.base_url={self.base_url!r}: must begin with http:// or https://, such as "
                 "http://localhost:8000/v1."
             )
         elif self.base_url is not None and {"@", "?", "#"} & set(self.base_url):
             # Not shown: it is refused because a key may be in it.
-            found.append(
+            problems.append(
                 "api.base_url holds a user name, a password or a query ('@', '?' or '#'). It is "
                 "written to the run folder, so it must hold no key: name the variable that does "
                 "with --api.key-variable."
             )
         if self.spending_cap is not None and None in (self.input_price, self.output_price):
-            found.append(
+            problems.append(
                 f"api.spending_cap={self.spending_cap}: needs api.input_price and "
                 "api.output_price, the prices of a million tokens."
             )
-        return found
+        return problems

@@ -64,13 +64,13 @@ class PromptEncoder:
         }
         words = variant.wording.answers.words
         end = self._counts_end(frames[asks[0].shown], words)
-        found: list[TokenizedPrompt | None] = [None] * len(asks)
+        in_order: list[TokenizedPrompt | None] = [None] * len(asks)
         for shown, rows in groups.items():
             some = [asks[i] for i in rows]
             questions = self._fitting(variant.wording, frames[shown], some, end, shortened)
             for i, question in zip(rows, questions, strict=True):
-                found[i] = question
-        questions = [question for question in found if question is not None]
+                in_order[i] = question
+        questions = [question for question in in_order if question is not None]
         parts, start = {}, 0
         for name, part in variant.parts.items():
             parts[name] = slice(start, start + len(part))

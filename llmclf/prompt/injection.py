@@ -44,7 +44,7 @@ def attack(splits: Splits, count: int, seed: int) -> dict[str, Attacked]:
     rows = np.sort(rng.permutation(len(splits.test))[:count])
     chosen, num_labels = splits.test.take(rows), len(splits.labels)
     wanted = (chosen.targets + rng.integers(1, num_labels, len(rows))) % num_labels
-    found = {}
+    attacked = {}
     for name, shape in ATTACKS.items():
         before, _, after = shape.partition("{text}")
         texts = [
@@ -53,8 +53,8 @@ def attack(splits: Splits, count: int, seed: int) -> dict[str, Attacked]:
             for text, w in zip(chosen.texts, wanted.tolist(), strict=True)
         ]  # fmt: skip
         split = Split(chosen.ids, texts, chosen.pairs, chosen.targets, chosen.groups)
-        found[name] = Attacked(rows, split, wanted)
-    return found
+        attacked[name] = Attacked(rows, split, wanted)
+    return attacked
 
 
 def steered(clean: np.ndarray, answered: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:

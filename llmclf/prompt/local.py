@@ -97,19 +97,19 @@ class LocalModel:
 
     def warnings(self) -> list[str]:
         """What the model will not see, and whether prefixes cannot be shared."""
-        found, cut = [], self.shortened()
+        messages, cut = [], self.shortened()
         if cut["rows"] or cut["demonstrations"]:
-            found.append(
+            messages.append(
                 f"{cut['rows']:,} texts are too long for the {self.max_length:,} tokens of a "
                 f"prompt and lose {cut['tokens_lost']:,} tokens; {cut['demonstrations']:,} "
                 "demonstrations are shortened"
             )
         if self.refused:
-            found.append(
+            messages.append(
                 "every prompt is computed in full, which is slower: prefixes cannot be shared in "
                 f"this model ({self.refused})"
             )
-        return found
+        return messages
 
     @property
     def parameters(self) -> int | None:
@@ -150,11 +150,11 @@ class LocalModel:
         """All batches, variant by variant; the same on every rank and for any number of them."""
         assert self.scorer is not None
         name = f"{self.model_config.checkpoint} {self.model_config.quantize} {self.precision}"
-        found = []
+        by_variant = []
         for encoded in self.encoded:
             distinct = list(dict.fromkeys(encoded.questions))
             plan = self.scorer.plan(distinct)
-            found.append(
+            by_variant.append(
                 [
                     Work(
                         distinct,
@@ -165,7 +165,7 @@ class LocalModel:
                     for batch in plan.batches
                 ]
             )
-        return found
+        return by_variant
 
     def score(self, folder: Path, console: Console) -> list[VariantScores]:
         """Score what is not in ``folder`` yet, and return all of it on every rank."""

@@ -62,14 +62,14 @@ class VariantScores:
 
     def probabilities(self, part: str, kind: Calibration) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C)."""
-        found = Likelihoods(
+        likelihoods = Likelihoods(
             rows_NC=self.parts[part],
             tokens_NC=self.tokens[part],
             premise_C=self.parts["premise"][0],
             content_free_KC=self.parts["content_free"],
             reference_MC=self.parts["reference"],
         )
-        return probabilities(kind, found)
+        return probabilities(kind, likelihoods)
 
     def predictions(
         self, part: str, kind: Calibration, split: Split, labels: tuple[str, ...]
@@ -121,12 +121,12 @@ def outcome(
         else:
             row["invalid_rate"] = float((one.choices["test"] < 0).mean())
         rows.append(row)
-    found: dict[str, Any] = {"calibration": kind, "variants": rows}
-    found["spread"] = {
+    facts: dict[str, Any] = {"calibration": kind, "variants": rows}
+    facts["spread"] = {
         k: {name: spread([row["scores"][k][name] for row in rows]) for name in SHOWN} for k in kinds
     }
     injected = injection(scored[0], kind)
-    return found | ({"injection": injected} if injected else {})
+    return facts | ({"injection": injected} if injected else {})
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:
@@ -149,21 +149,21 @@ def injection(one: VariantScores, kind: Calibration) -> dict[str, Any]:
     }
 
 
-def tables(found: dict[str, Any]) -> list[Table]:
+def tables(facts: dict[str, Any]) -> list[Table]:
     """The ``prompt`` object for a terminal of 80 columns."""
-    shown = [score_table(found), variant_table(found)]
-    return shown + ([injection_table(found)] if "injection" in found else [])
+    shown = [score_table(facts), variant_table(facts)]
+    return shown + ([injection_table(facts)] if "injection" in facts else [])
 
 
-def score_table(found: dict[str, Any]) -> Table:
+def score_table(facts: dict[str, Any]) -> Table:
     """A line for each way of calibrating."""
-    variants = found["variants"]
+    variants = facts["variants"]
     table = _table("scores on the test rows", ("calibration",))
     for name in ("macro-F1", "accuracy", "NLL", "ECE", "mean", "sd", "min", "max"):
         table.add_column(name, justify="right", no_wrap=True)
-    for kind, over in found["spread"].items():
+    for kind, over in facts["spread"].items():
         scores, f1 = variants[0]["scores"][kind], over["macro_f1"]
-        chosen = kind == found["calibration"]
+        chosen = kind == facts["calibration"]
         table.add_row(
             NAMES[kind] + (" *" if chosen else ""),
             *(f"{scores[name]:.3f}" for name in SHOWN),
@@ -178,16 +178,16 @@ def score_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def variant_table(found: dict[str, Any]) -> Table:
+def variant_table(facts: dict[str, Any]) -> Table:
     """A line for each prompt."""
-    kind = found["calibration"]
+    kind = facts["calibration"]
     table = _table("prompts", ("template",))
     names = ["seed", "order", "macro-F1 raw"]
     names += [] if kind == "none" else [f"macro-F1 {NAMES[kind]}"]
-    likelihoods = found["variants"][0]["mass"] is not None
+    likelihoods = facts["variants"][0]["mass"] is not None
     for name in (*names, *(("mass", "mass < 0.5") if likelihoods else ("invalid",))):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in found["variants"]:
+    for row in facts["variants"]:
         f1 = [row["scores"][k]["macro_f1"] for k in dict.fromkeys(("none", kind))]
         cells = [str(row["seed"]), str(row["order"]), *(f"{value:.3f}" for value in f1)]
         if likelihoods:
@@ -204,12 +204,12 @@ def variant_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def injection_table(found: dict[str, Any]) -> Table:
+def injection_table(facts: dict[str, Any]) -> Table:
     """A line for each attack."""
     table = _table("instructions hidden in the text", ("attack",))
     for name in ("rows", "steered", "rate"):
         table.add_column(name, justify="right")
-    for name, row in found["injection"].items():
+    for name, row in facts["injection"].items():
         rate = "n/a" if row["rate"] is None else f"{row['rate']:.1%}"
         table.add_row(name, f"{row['rows']:,}", f"{row['steered']:,}", rate)
     table.caption = "steered: given the label that the attack asks for, and not without it"

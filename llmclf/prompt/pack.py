@@ -38,10 +38,10 @@ class Trie:
 
     def depths(self) -> list[int]:
         """Distance of each node from node 0 (J)."""
-        found = [0]
+        depths = [0]
         for parent in self.parents:
-            found.append(found[parent] + 1)
-        return found
+            depths.append(depths[parent] + 1)
+        return depths
 
     def visible(self) -> np.ndarray:
         """Whether a node is another one's ancestor or itself, bool (J, J): row sees column."""
@@ -172,13 +172,13 @@ def _groups(
                 open_.append((follows, _Stretch(stretch.start)))
             open_[-1][1].add(stretch.closed(length, shared))
     ((_, whole),) = open_
-    found, loose = [], set(order)
+    grouped, loose = [], set(order)
     for start, count, length in whole.groups:
         group = order[start : start + count]
         loose -= set(group)
-        found.append((group, length))
+        grouped.append((group, length))
     rest = [row for row in order if row in loose]
-    return ([(rest, shared)] if rest else []) + found
+    return ([(rest, shared)] if rest else []) + grouped
 
 
 def _cut(

@@ -89,12 +89,12 @@ class RemoteModel:
 
     def examples(self) -> list[str]:
         """The first prompt of each variant."""
-        found = []
+        examples = []
         for variant in self.variants:
             prompt = self._prompt(variant.wording, variant.parts["test"][0])
             turns = [f"[{turn['role']}] {turn['content']}" for turn in prompt.messages]
-            found.append("\n".join(turns) if self.scoring == "answer" else prompt.text)
-        return found
+            examples.append("\n".join(turns) if self.scoring == "answer" else prompt.text)
+        return examples
 
     def score(self, folder: Path, console: Console) -> list[VariantScores]:
         """Ask what has no answer in the cache yet."""
@@ -108,16 +108,16 @@ class RemoteModel:
         self.seconds["all"], done = 0.0, 0
         with ScoringProgress(console, "asking", total) as progress:
             for variant, some in zip(self.variants, names, strict=True):
-                found: dict[str, ApiScores] = {}
+                by_part: dict[str, ApiScores] = {}
                 for name in some:
                     prompts, started = self._prompts(variant, name), time.perf_counter()
-                    found[name] = self.client.score(prompts, partial(_reach, progress, done))
+                    by_part[name] = self.client.score(prompts, partial(_reach, progress, done))
                     seconds = time.perf_counter() - started
                     done += len(prompts)
                     self.seconds["all"] += seconds
                     if not scored and name == "test" and not self.client.usage.cached:
                         self.seconds["test"] = seconds
-                scored.append(_collected(variant, found))
+                scored.append(_collected(variant, by_part))
         return scored
 
     def _names(self, variant: Variant) -> list[str]:
@@ -143,11 +143,11 @@ class RemoteModel:
         return _worded(wording, wording.plain(shown), turns, block)
 
 
-def _collected(variant: Variant, found: dict[str, ApiScores]) -> VariantScores:
+def _collected(variant: Variant, by_part: dict[str, ApiScores]) -> VariantScores:
     """All parts of a variant: log-likelihoods, or else written answers."""
-    logprobs = {n: s.logprobs_NC for n, s in found.items() if s.logprobs_NC is not None}
-    tokens = {n: s.tokens_NC for n, s in found.items() if s.tokens_NC is not None}
-    choices = None if logprobs else {n: s.choice_N for n, s in found.items()}
+    logprobs = {n: s.logprobs_NC for n, s in by_part.items() if s.logprobs_NC is not None}
+    tokens = {n: s.tokens_NC for n, s in by_part.items() if s.tokens_NC is not None}
+    choices = None if logprobs else {n: s.choice_N for n, s in by_part.items()}
     return VariantScores(variant=variant, parts=logprobs, tokens=tokens, choices=choices)
 
 

@@ -171,7 +171,7 @@ class Scorer:
         sequences = [q.prompt + answer[:-1] for q in questions for answer in q.answers]
         width = max(map(len, sequences))
         rows = max(1, self.tokens // width)
-        found: list[float] = []
+        likelihoods: list[float] = []
         targets = [answer for q in questions for answer in q.answers]
         for start in range(0, len(sequences), rows):
             some = sequences[start : start + rows]
@@ -193,8 +193,8 @@ class Scorer:
                 (tuple((len(s) - len(a) - first + i, t) for i, t in enumerate(a)),)
                 for s, a in zip(some, answers, strict=True)
             ]
-            found += _along(logits_BLV, steps)[:, 0].tolist()
-        return np.array(found).reshape(len(questions), -1)
+            likelihoods += _along(logits_BLV, steps)[:, 0].tolist()
+        return np.array(likelihoods).reshape(len(questions), -1)
 
     @torch.inference_mode()
     def check(self, questions: Sequence[TokenizedPrompt]) -> str | None:

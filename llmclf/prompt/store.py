@@ -41,15 +41,15 @@ class ScoreStore:
 
     def read(self) -> dict[str, ScoredBatch]:
         """All batches that any rank has written; a line that was cut off is left out."""
-        found: dict[str, ScoredBatch] = {}
+        batches: dict[str, ScoredBatch] = {}
         for path in sorted(self.folder.glob("scored-*.jsonl")):
             for line in path.read_bytes().split(b"\n"):
                 try:
                     record = json.loads(line)
                 except ValueError:  # not JSON, or no text at all
                     continue  # the next run starts a new line
-                found[record["batch"]] = ScoredBatch(record["logprobs"], record["seconds"])
-        return found
+                batches[record["batch"]] = ScoredBatch(record["logprobs"], record["seconds"])
+        return batches
 
     def append(self, batch: str, logprobs_BC: np.ndarray, seconds: float) -> None:
         """Keep a batch; it is on disk when this returns."""

@@ -230,11 +230,11 @@ def fill(shape: str, values: dict[str, str]) -> str:
     parts: list[str] = []
     rest = shape
     while rest:
-        found = [(rest.find("{" + name + "}"), name) for name in values]
-        found = [(at, name) for at, name in found if at >= 0]
-        if not found:
+        places = [(rest.find("{" + name + "}"), name) for name in values]
+        places = [(at, name) for at, name in places if at >= 0]
+        if not places:
             break
-        at, name = min(found)
+        at, name = min(places)
         parts += [rest[:at], values[name]]
         rest = rest[at + len(name) + 2 :]
     return "".join([*parts, rest])

@@ -74,9 +74,9 @@ class PromptTokenizer:
         # The lead opens the answer of a chat, too: without it small models begin a sentence.
         whole = self._chat(wording.messages(demonstrations, QUERY, lead=True), ask=True)
         # The last one: a demonstration may spell the placeholder, too.
-        head, found, tail = whole.rpartition(QUERY)
+        head, marker, tail = whole.rpartition(QUERY)
         before, end = self._around_answer
-        if not found or not end:
+        if not marker or not end:
             raise ConfigError(
                 "prompt.chat: the tokenizer's chat template does not show the turns as they are. "
                 "Set --prompt.chat never."
@@ -158,13 +158,13 @@ class PromptTokenizer:
     ) -> list[TokenizedPrompt]:
         """Tokens of each whole string; what all answers of a row have in common, up to the end of
         the prompt, is the prompt."""
-        found = []
+        prompts = []
         for block in blocks:
             stem, joint = self._continued(frame.head + block + frame.tail, answers, end)
             shared = min(common_prefix(stem, ids) for ids in joint)
             prompt = tuple(self.start + stem[:shared])
-            found.append(TokenizedPrompt(prompt, tuple(tuple(ids[shared:]) for ids in joint)))
-        return found
+            prompts.append(TokenizedPrompt(prompt, tuple(tuple(ids[shared:]) for ids in joint)))
+        return prompts
 
     def _continued(
         self, stem: str, answers: Sequence[str], end: str | None

@@ -75,9 +75,9 @@ def variants(
         return {name: [rows] * len(split) for name, split in queries.items()}
 
     shown = {draw: demonstrations(draw) for draw in draws(config)}
-    found: list[Variant] = []
+    asked: list[Variant] = []
     for template, draw in product(config.templates, shown):
-        first, by_part = not found, shown[draw]
+        first, by_part = not asked, shown[draw]
         parts = {
             name: _asks(split, by_part[name])
             for name, split in queries.items()
@@ -86,7 +86,7 @@ def variants(
         if first:
             for name, one in attacked.items():
                 parts[name] = _asks(one.split, [by_part["test"][row] for row in one.rows])
-        found.append(
+        asked.append(
             Variant(
                 template=template,
                 draw=draw,
@@ -95,7 +95,7 @@ def variants(
                 attacked=attacked if first else {},
             )
         )
-    return found
+    return asked
 
 
 def reference_rows(config: PromptConfig, splits: Splits, seed: int) -> Split:

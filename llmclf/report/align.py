@@ -21,9 +21,9 @@ def require_equal(what: str, runs: Sequence[Finished], of: Callable[[Finished], 
     for run in runs:
         folders.setdefault(of(run), []).append(str(run.folder))
     if len(folders) > 1:
-        found = "\n".join(plain(f"  {key}: {', '.join(f)}") for key, f in folders.items())
+        listing = "\n".join(plain(f"  {key}: {', '.join(f)}") for key, f in folders.items())
         raise DataError(
-            f"these runs differ in the {what}, so their scores cannot be compared:\n{found}\n"
+            f"these runs differ in the {what}, so their scores cannot be compared:\n{listing}\n"
             "Compare runs with the same data settings, seed and fold."
         )
 

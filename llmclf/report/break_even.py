@@ -123,14 +123,14 @@ def crossing_interval(
     logs = np.log(budgets)
     ahead = draws_BR > 0
     first = np.where(ahead.any(axis=0), ahead.argmax(axis=0), len(budgets))
-    found = np.full(draws_BR.shape[1], np.inf)
-    found[first == 0] = -np.inf
+    crossings = np.full(draws_BR.shape[1], np.inf)
+    crossings[first == 0] = -np.inf
     between = np.flatnonzero((first > 0) & (first < len(budgets)))
     right = first[between]
     low, high = draws_BR[right - 1, between], draws_BR[right, between]
     weight = -low / (high - low)
-    found[between] = logs[right - 1] + weight * (logs[right] - logs[right - 1])
+    crossings[between] = logs[right - 1] + weight * (logs[right] - logs[right - 1])
     # Not interpolated: the mean of a number and infinity is infinity.
-    ends = np.quantile(found, [0.025, 0.975], method="inverted_cdf")
+    ends = np.quantile(crossings, [0.025, 0.975], method="inverted_cdf")
     low_end, high_end = (float(np.exp(e)) if np.isfinite(e) else None for e in ends)
     return low_end, high_end

@@ -17,11 +17,11 @@ _SECONDS_PER_HOUR = 3600
 def mean_cost(runs: Sequence[Finished], config: ReportConfig) -> MethodCost:
     """Mean over the runs of each figure; None unless every run measured it."""
     costs = [of_run(run, config) for run in runs]
-    found = {}
+    means = {}
     for field in fields(MethodCost):
         values = [getattr(cost, field.name) for cost in costs]
-        found[field.name] = None if None in values else fmean(values)
-    return MethodCost(**found)
+        means[field.name] = None if None in values else fmean(values)
+    return MethodCost(**means)
 
 
 def of_run(run: Finished, config: ReportConfig) -> MethodCost:

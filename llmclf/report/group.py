@@ -112,11 +112,11 @@ def _repeats(runs: Sequence[Finished]) -> list[Repeat]:
     for key, run in sorted(zip(keys, runs, strict=True), key=lambda pair: _order(pair[1])):
         firsts.setdefault(key, run)
     index = {key: unit for unit, key in enumerate(firsts)}
-    found = [
+    repeats = [
         Repeat(unit=index[key], run=same_rows(run, firsts[key]))
         for key, run in zip(keys, runs, strict=True)
     ]
-    return sorted(found, key=lambda r: (r.unit, r.run.seed))
+    return sorted(repeats, key=lambda r: (r.unit, r.run.seed))
 
 
 def _order(run: Finished) -> tuple[int, int]:
@@ -139,19 +139,19 @@ def _named(repeats: Sequence[Repeat]) -> dict[str, list[Repeat]]:
     named: dict[str, list[Repeat]] = {}
     for r in repeats:
         named.setdefault(plain(r.run.name), []).append(r)
-    found: dict[str, list[Repeat]] = {}
+    methods: dict[str, list[Repeat]] = {}
     for name, members in named.items():
         if _distinct(members):
-            found[name] = members
+            methods[name] = members
             continue
         parents: dict[Any, list[Repeat]] = {}
         for r in members:
             parents.setdefault(r.run.folder.parent, []).append(r)
         if all(map(_distinct, parents.values())) and any(len(m) > 1 for m in parents.values()):
-            found |= {plain(f"{name} ({parent})"): m for parent, m in parents.items()}
+            methods |= {plain(f"{name} ({parent})"): m for parent, m in parents.items()}
         else:
-            found |= {plain(f"{name} ({r.run.folder})"): [r] for r in members}
-    return found
+            methods |= {plain(f"{name} ({r.run.folder})"): [r] for r in members}
+    return methods
 
 
 def _distinct(members: Sequence[Repeat]) -> bool:
@@ -168,10 +168,10 @@ def _check_settings(name: str, runs: Sequence[Finished]) -> None:
             value = repr(run.experiment[key]) if key in run.experiment else _ABSENT
             folders.setdefault(value, []).append(str(run.folder))
         if len(folders) > 1:
-            found = "\n".join(plain(f"  {value}: {', '.join(f)}") for value, f in folders.items())
+            listing = "\n".join(plain(f"  {value}: {', '.join(f)}") for value, f in folders.items())
             raise DataError(
                 f"{name}: its runs differ in {key}, so they are not repeats of one method:\n"
-                f"{found}\nGive them names of their own (--name), or compare them apart."
+                f"{listing}\nGive them names of their own (--name), or compare them apart."
             )
 
 
@@ -206,10 +206,10 @@ def _of_test_sets(repeats: Sequence[Repeat], kept: set[int]) -> list[str]:
 
 def _by_budget(members: Sequence[Repeat]) -> dict[int | None, list[Repeat]]:
     """Runs by labelled rows of each class, from few to many."""
-    found: dict[int | None, list[Repeat]] = {}
+    by_budget: dict[int | None, list[Repeat]] = {}
     for r in sorted(members, key=_budget_order):
-        found.setdefault(r.run.labels_per_class, []).append(r)
-    return found
+        by_budget.setdefault(r.run.labels_per_class, []).append(r)
+    return by_budget
 
 
 def _budget_order(repeat: Repeat) -> tuple[bool, int]:
@@ -222,11 +222,11 @@ def _complete(
 ) -> tuple[dict[int | None, tuple[Repeat, ...]], list[str]]:
     """Budgets of a method with which it ran on all test sets, from few labels to many, and what is
     left out."""
-    found, left_out = {}, []
+    complete, left_out = {}, []
     for budget, runs in _by_budget(members).items():
         units = {r.unit for r in runs} & everywhere
         if units == everywhere:
-            found[budget] = tuple(r for r in runs if r.unit in everywhere)
+            complete[budget] = tuple(r for r in runs if r.unit in everywhere)
             continue
         folders = ", ".join(str(r.run.folder) for r in runs)
         which = "" if budget is None else f" with {budget} labelled rows of each class"
@@ -236,7 +236,7 @@ def _complete(
                 f"these runs, so it cannot be compared ({folders})."
             )
         )
-    return found, left_out
+    return complete, left_out
 
 
 def _of_budgets(methods: Sequence[Method]) -> list[str]:
@@ -258,4 +258,4 @@ def labelled_rows(methods: Sequence[Method]) -> dict[int | None, int]:
         for budget, repeats in method.budgets.items():
             sizes = [repeat.run.rows.sizes for repeat in repeats]
             counts.setdefault(budget, []).extend(s["train"] + s["validation"] for s in sizes)
-    return {budget: round(fmean(found)) for budget, found in counts.items()}
+    return {budget: round(fmean(totals)) for budget, totals in counts.items()}

@@ -73,18 +73,18 @@ def _shown(firsts: Sequence[Finished]) -> tuple[Predictions, int]:
 def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:
     """What splits.parquet says of the test rows of all runs, by id; None where one does not say, or
     lacks a row."""
-    found: dict = {}
+    by_id: dict = {}
     for run in runs:
         values = getattr(run.rows, name)
         if values is None or (name != "seen" and not values.keys() >= set(run.test.ids)):
             return None
-        found |= values
-    return found
+        by_id |= values
+    return by_id
 
 
 def label_scores(method: Method) -> tuple[LabelScore, ...]:
     """Precision, recall and F1 of each label: mean over test sets of the mean over seeds."""
-    found = []
+    by_label = []
     for label in method.first.labels:
         rows = [(r.unit, r.run.scores["per_label"][label]) for r in method.repeats]
         support = {unit: row["support"] for unit, row in rows}
@@ -92,8 +92,8 @@ def label_scores(method: Method) -> tuple[LabelScore, ...]:
             key: fmean(fmean(row[key] for u, row in rows if u == unit) for unit in support)
             for key in ("precision", "recall", "f1")
         }
-        found.append(LabelScore(label=label, support=sum(support.values()), **means))
-    return tuple(found)
+        by_label.append(LabelScore(label=label, support=sum(support.values()), **means))
+    return tuple(by_label)
 
 
 def calibration_report(runs: Sequence[Finished], after: Predictions) -> CalibrationReport:

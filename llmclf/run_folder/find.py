@@ -43,11 +43,13 @@ def find_runs(
     folders: dict[Path, Path] = {}
     unfinished: dict[Path, Path] = {}
     for path in paths:
-        found = [path] if _is_run(path) else [child for child in _children(path) if _is_run(child)]
-        if not found:
+        candidates = (
+            [path] if _is_run(path) else [child for child in _children(path) if _is_run(child)]
+        )
+        if not candidates:
             problem = "no run folder, nor a parent of some" if path.is_dir() else "no such folder"
             raise DataError(plain(f"{path}: {problem}. {EXPECTED}"))
-        for folder in found:
+        for folder in candidates:
             (folders if is_finished(folder) else unfinished).setdefault(folder.resolve(), folder)
     if unfinished and not skip_unfinished:
         raise DataError(

@@ -36,7 +36,7 @@ class TrackConfig:
 
     def problems(self) -> list[str]:
         """What cannot work, a package that is missing included."""
-        found = [
+        problems = [
             f"track.to: {name} is not installed. Install it: {install_hint('track')}. "
             "Or leave it out."
             for name in dict.fromkeys(self.to)
@@ -44,15 +44,17 @@ class TrackConfig:
         ]
         bad = [c for c in self.project if c in ILLEGAL or not c.isprintable()]
         if not self.project.strip() or bad or len(self.project) > PROJECT_LENGTH:
-            found.append(
+            problems.append(
                 f"track.project={self.project!r}: must be 1 to {PROJECT_LENGTH} characters, none "
                 f"of them one of {' '.join(ILLEGAL)}."
             )
         if self.group is not None and not 0 < len(self.group.strip()) <= PROJECT_LENGTH:
-            found.append(f"track.group={self.group!r}: must be 1 to {PROJECT_LENGTH} characters.")
+            problems.append(
+                f"track.group={self.group!r}: must be 1 to {PROJECT_LENGTH} characters."
+            )
         if not 0 < self.timeout_seconds < math.inf:
-            found.append(f"track.timeout_seconds={self.timeout_seconds}: must be above 0.")
-        return found
+            problems.append(f"track.timeout_seconds={self.timeout_seconds}: must be above 0.")
+        return problems
 
     def group_of(self, folder: Path) -> str:
         """The group of the run in this folder."""

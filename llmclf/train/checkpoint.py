@@ -180,15 +180,15 @@ class StoredTensors:
 
     def read(self, name: str, start: int, size: int) -> torch.Tensor:
         """Elements ``start`` to ``start + size`` of a flattened tensor, fp32 (size,)."""
-        found = torch.empty(size)
+        values = torch.empty(size)
         filled = 0
         for first, end, file in self._parts[name]:
             a, b = max(first, start), min(end, start + size)
             if a < b:
-                found[a - start : b - start] = file.get_slice(name)[a - first : b - first]
+                values[a - start : b - start] = file.get_slice(name)[a - first : b - first]
                 filled += b - a
         assert filled == size, f"{self.folder}: {filled} of {size} elements of {name}"
-        return found
+        return values
 
 
 def load_learned(model: nn.Module, folder: Path) -> None:

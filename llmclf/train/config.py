@@ -78,10 +78,10 @@ class TrainConfig:
 
     def problems(self) -> list[str]:
         """Combinations that cannot work."""
-        found = []
+        problems = []
         if self.loss == "focal" and self.label_smoothing:
-            found.append(
+            problems.append(
                 f"train.label_smoothing={self.label_smoothing} has no meaning with "
                 "train.loss=focal. Set one of them."
             )
-        return found
+        return problems

@@ -107,13 +107,13 @@ def asked_strategy() -> Strategy:
             os.environ.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE", "none")
             for what in ("OPTIMIZER", "PARAM")
         }
-        found = f"zero{stage}" + ("" if offload == {"none"} else "_offload")
-        if found not in ("zero1", "zero2", "zero3", "zero3_offload") or "nvme" in offload:
+        strategy = f"zero{stage}" + ("" if offload == {"none"} else "_offload")
+        if strategy not in ("zero1", "zero2", "zero3", "zero3_offload") or "nvme" in offload:
             raise ConfigError(
                 f"DeepSpeed stage {stage} with offload to {', '.join(sorted(offload))}: supported "
                 "are the stages 1, 2 and 3, and stage 3 with offload to cpu (launch/accelerate/)."
             )
-        return found  # type: ignore[return-value]
+        return strategy  # type: ignore[return-value]
     if "FSDP" in asks:
         version = os.environ.get("FSDP_VERSION", "1")
         if version != "2":
@@ -184,10 +184,10 @@ def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> N
             f"launched with WORLD_SIZE={size}, but accelerate runs {accelerator.num_processes} "
             "process(es). Use launch/accelerate/ddp.yaml: it starts real ranks on GPUs and CPUs."
         )
-    found = strategy_of(accelerator)
-    if found != strategy:
+    runs = strategy_of(accelerator)
+    if runs != strategy:
         raise ConfigError(
-            f"launched for strategy {strategy}, but accelerate runs {found}: it dropped the plugin "
+            f"launched for strategy {strategy}, but accelerate runs {runs}: it dropped the plugin "
             "(it does so with --cpu or ACCELERATE_USE_CPU). Leave that out: the files in "
             "launch/accelerate/ start real ranks on GPUs and CPUs."
         )
@@ -210,10 +210,10 @@ def strategy_of(accelerator: Accelerator) -> str:
 
 def check_unsharded(accelerator: Accelerator) -> None:
     """Raise ConfigError under a strategy that divides models: nothing is trained here."""
-    found = strategy_of(accelerator)
-    if found not in ("single", "ddp"):
+    actual = strategy_of(accelerator)
+    if actual not in ("single", "ddp"):
         raise ConfigError(
-            f"strategy {found}: prompting trains nothing, so there is nothing to divide but rows. "
+            f"strategy {actual}: prompting trains nothing, so there is nothing to divide but rows. "
             "Use launch/accelerate/ddp.yaml, and --model.quantize nf4 where memory is short."
         )
 

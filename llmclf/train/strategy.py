@@ -77,15 +77,15 @@ class TorchStrategy:
     def fragments(self) -> dict[str, Fragment]:
         """This rank's part of each parameter that learns, with its moments (zero before the first
         step)."""
-        found = {}
+        fragments = {}
         for name, parameter in self.bare.named_parameters():
             if parameter.requires_grad:
                 state = self.optimizer.state[parameter]
                 _start_state(state, parameter)
                 start, weight = _local(parameter.detach())
                 moments = {key: _local(state[key])[1] for key in MOMENTS}
-                found[name] = Fragment(start, weight, moments)
-        return found
+                fragments[name] = Fragment(start, weight, moments)
+        return fragments
 
     def written(self, step: int) -> None:
         """To be called after fragments were overwritten with those of optimizer step ``step``."""
@@ -135,7 +135,7 @@ class DeepSpeedStrategy:
 
     def fragments(self) -> dict[str, Fragment]:
         """See :meth:`TorchStrategy.fragments`."""
-        found = {}
+        fragments = {}
         states, rank = wrapped_optimizer(self.model).state, self.accelerator.process_index
         for name, parameter in self.bare.named_parameters():
             share = share_of(self.model, parameter, rank) if parameter.requires_grad else None
@@ -145,8 +145,8 @@ class DeepSpeedStrategy:
                 _start_state(state, flat)
                 moments = {key: state[key].narrow(0, first, size) for key in MOMENTS}
                 weight = flat.detach().narrow(0, first, size)
-                found[name] = Fragment(share.start, weight, moments)
-        return found
+                fragments[name] = Fragment(share.start, weight, moments)
+        return fragments
 
     def written(self, step: int) -> None:
         """See :meth:`TorchStrategy.written`; the copies that compute follow the fp32 ones."""

@@ -34,12 +34,12 @@ def _only_one_within(content: str, words: Sequence[str]) -> int:
         if _plain(word)
         for match in _pattern(word).finditer(text)
     ]
-    found = {
+    indices = {
         i
         for start, end, i in spans
         if not any(a <= start and end <= b and b - a > end - start for a, b, _ in spans)
     }
-    return found.pop() if len(found) == 1 else -1
+    return indices.pop() if len(indices) == 1 else -1
 
 
 def _pattern(word: str) -> re.Pattern[str]:

@@ -109,11 +109,11 @@ class Client:
             name = self.digest(request)
             if name in answers or name in missing:
                 continue
-            found = self._cached(name, request)
-            if found is None:
+            cached = self._cached(name, request)
+            if cached is None:
                 missing[name] = request
                 continue
-            answers[name] = found[0]
+            answers[name] = cached[0]
             on_answer(name)
 
         async def work(queue: Iterator[tuple[str, Request]]) -> None:
@@ -129,22 +129,22 @@ class Client:
         """What is kept of one response. Not ``patient``: a server error raises RefusedError at the
         third time, since some servers answer so to what they do not offer."""
         name = self.digest(request)
-        found = self._cached(name, request)
-        return found[0] if found else await self._send(name, request, patient)
+        cached = self._cached(name, request)
+        return cached[0] if cached else await self._send(name, request, patient)
 
     def digest(self, request: Request) -> str:
         """Key of a request in the cache."""
         return digest(request, self.base_url, self._model)
 
     def _cached(self, name: str, request: Request) -> tuple[Any] | None:
-        found = self._cache.get(name)
-        if found is None:
+        stored = self._cache.get(name)
+        if stored is None:
             return None
         if name not in self._counted:
             self._counted.add(name)
             self.usage.cached += 1
-            self._budget.count(found["usage"], token_bounds(request.body(self._model)))
-        return (found["kept"],)
+            self._budget.count(stored["usage"], token_bounds(request.body(self._model)))
+        return (stored["kept"],)
 
     async def _send(self, name: str, request: Request, patient: bool = True) -> Any:
         body, started = request.body(self._model), time.perf_counter()
@@ -300,8 +300,8 @@ def _tokens(payload: Any) -> list[int] | None:
     usage = payload.get("usage")
     if not isinstance(usage, dict):
         return None
-    found: list[Any] = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")]
-    return found if all(isinstance(n, int) and n >= 0 for n in found) else None
+    counts: list[Any] = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")]
+    return counts if all(isinstance(n, int) and n >= 0 for n in counts) else None
 
 
 def _retry_after(headers: Any) -> float:

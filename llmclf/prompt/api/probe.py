@@ -48,10 +48,10 @@ async def written(client: Client, prompt: ApiPrompt) -> Way:
     for constraint in get_args(Constraint):
         way = Way("chat", constraint, free.reasoning)
         try:
-            found = await client.ask(way.chat(prompt), patient=False)
+            answer = await client.ask(way.chat(prompt), patient=False)
         except RefusedError:
             continue
-        if found["formed"]:
+        if answer["formed"]:
             return way
     return free
 

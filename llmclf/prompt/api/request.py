@@ -66,16 +66,16 @@ class EchoRequest:
         in, null if unknown; ``tokens``; ``logprobs`` in nats."""
         prompt = self.text + self.answer
         choice = _choice(payload)
-        found = choice.get("logprobs")
+        details = choice.get("logprobs")
         if not isinstance(choice.get("text"), str):
             raise JunkError("a completion without text")
-        if not found or not choice["text"].startswith(prompt):
+        if not details or not choice["text"].startswith(prompt):
             return None
-        tokens, logprobs = _lists(found)
+        tokens, logprobs = _lists(details)
         end = _end_of_prompt(tokens, prompt, choice["text"][len(prompt) :])
         start = _start_of_answer(tokens[:end], self.answer)
         if start is None:
-            start = _start_by_offset(found.get("text_offset"), end, len(self.text), len(prompt))
+            start = _start_by_offset(details.get("text_offset"), end, len(self.text), len(prompt))
         first = max(0, min(end if start is None else start, end - len(self.answer)) - TAIL_TOKENS)
         return {
             "first": first,
@@ -102,13 +102,13 @@ class NextRequest:
     def read(self, payload: Any) -> Any:
         """``token`` and ``logprob`` of the likeliest, and ``of``: token to log-probability in
         nats, of those that were found."""
-        found = _choice(payload).get("logprobs")
-        if not found:
+        details = _choice(payload).get("logprobs")
+        if not details:
             return None
-        tokens, logprobs = _lists(found)
+        tokens, logprobs = _lists(details)
         if len(tokens) != 1 or logprobs[0] is None:
             return None
-        top = found.get("top_logprobs")
+        top = details.get("top_logprobs")
         first = top[0] if isinstance(top, list) and top and isinstance(top[0], dict) else {}
         of = {name: first[name] for name in self.tokens if _is_logprob(first.get(name))}
         return {"token": tokens[0], "logprob": logprobs[0], "of": of}
@@ -230,9 +230,9 @@ def _choice(payload: Any) -> dict[str, Any]:
     return choices[0]
 
 
-def _lists(found: Any) -> tuple[list[str], list[float | None]]:
-    tokens = found.get("tokens") if isinstance(found, dict) else None
-    logprobs = found.get("token_logprobs") if isinstance(found, dict) else None
+def _lists(details: Any) -> tuple[list[str], list[float | None]]:
+    tokens = details.get("tokens") if isinstance(details, dict) else None
+    logprobs = details.get("token_logprobs") if isinstance(details, dict) else None
     if not isinstance(tokens, list) or not isinstance(logprobs, list):
         raise JunkError("log-probabilities without tokens")
     if len(tokens) != len(logprobs) or not all(isinstance(token, str) for token in tokens):
@@ -271,11 +271,11 @@ def _agreement(text: str, prompt: str) -> int:
 
 def _start_of_answer(tokens: list[str], answer: str) -> int | None:
     """Index of the token that the answer begins in; None where tokens cannot be spelled out."""
-    found, at = "", len(tokens)
-    while len(found) < len(answer) and at > 0:
+    spelled, at = "", len(tokens)
+    while len(spelled) < len(answer) and at > 0:
         at -= 1
-        found = tokens[at] + found
-    return at if found.endswith(answer) else None
+        spelled = tokens[at] + spelled
+    return at if spelled.endswith(answer) else None
 
 
 def _start_by_offset(offsets: Any, end: int, start: int, stop: int) -> int | None:

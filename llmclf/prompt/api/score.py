@@ -62,8 +62,8 @@ async def score(
 ) -> ApiScores:
     """Score rows; ``on_done`` is told how many are done."""
     if way.kind == "chat":
-        found = await _ask_rows(client, [[way.chat(prompt)] for prompt in prompts], on_done)
-        choices = np.array([answer["choice"] for (answer,) in found], dtype=np.int64)
+        answers = await _ask_rows(client, [[way.chat(prompt)] for prompt in prompts], on_done)
+        choices = np.array([answer["choice"] for (answer,) in answers], dtype=np.int64)
         return ApiScores(logprobs_NC=None, tokens_NC=None, choice_N=choices)
     rows = await (_by_echo if way.kind == "echo" else _by_next)(client, prompts, on_done)
     logprobs_NC = np.array([values for values, _ in rows], dtype=np.float64)
@@ -78,10 +78,10 @@ async def _by_echo(
     client: Client, prompts: Sequence[ApiPrompt], on_done: OnDone
 ) -> list[tuple[list[float], list[int]]]:
     rows = [[EchoRequest(prompt.text, answer) for answer in prompt.answers] for prompt in prompts]
-    found = await _ask_rows(client, rows, on_done)
-    if any(echo is None for row in found for echo in row):
+    echoed = await _ask_rows(client, rows, on_done)
+    if any(echo is None for row in echoed for echo in row):
         raise NotOfferedError
-    return [sum_answers(row) for row in found]
+    return [sum_answers(row) for row in echoed]
 
 
 async def _by_next(
@@ -95,16 +95,17 @@ async def _by_next(
         if prompt.answers not in spelled:
             spelled[prompt.answers] = await answer_tokens(client, prompt.text, prompt.answers)
     trees = [_tree(spelled[prompt.answers]) for prompt in prompts]
-    found = await _look_up(client, prompts, trees, FEW, on_done)
-    lacking = [i for i, tree in enumerate(trees) if _lacks(tree, found[i])]
+    looked_up = await _look_up(client, prompts, trees, FEW, on_done)
+    lacking = [i for i, tree in enumerate(trees) if _lacks(tree, looked_up[i])]
     rare, rare_trees = [prompts[i] for i in lacking], [trees[i] for i in lacking]
     again = await _look_up(client, rare, rare_trees, ALL, lambda _: None)
     for i, answers in zip(lacking, again, strict=True):
         if _lacks(trees[i], answers):
             raise NotOfferedError
-        found[i] = answers
+        looked_up[i] = answers
     return [
-        _sum_paths(spelled[prompt.answers], of) for prompt, of in zip(prompts, found, strict=True)
+        _sum_paths(spelled[prompt.answers], of)
+        for prompt, of in zip(prompts, looked_up, strict=True)
     ]
 
 
@@ -119,10 +120,10 @@ async def _look_up(
         ]
         for prompt, tree in zip(prompts, trees, strict=True)
     ]
-    found = await _ask_rows(client, rows, on_done)
+    responses = await _ask_rows(client, rows, on_done)
     return [
         {node: (answer or {"of": {}})["of"] for node, answer in zip(tree, answers, strict=True)}
-        for tree, answers in zip(trees, found, strict=True)
+        for tree, answers in zip(trees, responses, strict=True)
     ]
 
 
@@ -135,8 +136,8 @@ def _tree(paths: Sequence[tuple[str, ...]]) -> Tree:
     return tree
 
 
-def _lacks(tree: Tree, found: dict[tuple[str, ...], dict[str, float]]) -> bool:
-    return any(not after <= found[node].keys() for node, after in tree.items())
+def _lacks(tree: Tree, logprobs: dict[tuple[str, ...], dict[str, float]]) -> bool:
+    return any(not after <= logprobs[node].keys() for node, after in tree.items())
 
 
 def _sum_paths(
