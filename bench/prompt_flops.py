@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmclf.prompt.pack import Plan, trie
+from llmclf.prompt.pack import Packing, trie
 from llmclf.prompt.tokens import TokenizedPrompt
 
 ROWS = 1024
@@ -70,15 +70,15 @@ def shapes_of(model: PreTrainedModel) -> Shapes:
     )
 
 
-def plan_flops(shapes: Shapes, plan: Plan, questions: Sequence[TokenizedPrompt]) -> int:
-    """Of all batches of a plan with their prefixes: ours."""
-    flops, tokens = shapes.line(0, plan.shared), plan.shared
-    held = questions[plan.batches[0].rows[0]].prompt[: plan.shared]
-    for batch in plan.batches:
+def packing_flops(shapes: Shapes, packing: Packing, questions: Sequence[TokenizedPrompt]) -> int:
+    """Of all batches of a packing with their prefixes: ours."""
+    flops, tokens = shapes.line(0, packing.shared), packing.shared
+    held = questions[packing.batches[0].rows[0]].prompt[: packing.shared]
+    for batch in packing.batches:
         prefix = questions[batch.rows[0]].prompt[: batch.shared]
         if prefix != held:
-            flops += shapes.line(plan.shared, batch.shared - plan.shared)
-            tokens += batch.shared - plan.shared
+            flops += shapes.line(packing.shared, batch.shared - packing.shared)
+            tokens += batch.shared - packing.shared
             held = prefix
         for row in batch.rows:
             tree, length = trie(questions[row].answers), len(questions[row].prompt) - 1
@@ -86,14 +86,14 @@ def plan_flops(shapes: Shapes, plan: Plan, questions: Sequence[TokenizedPrompt])
             flops += sum(shapes.line(length + depth, 1) for depth in tree.depths())
             flops += shapes.logits(tree.size)
             tokens += length - batch.shared + tree.size
-    assert tokens == plan.tokens(questions)
+    assert tokens == packing.tokens(questions)
     return flops
 
 
-def padding(plan: Plan, questions: Sequence[TokenizedPrompt]) -> int:
-    """Tokens that fill up the batches of a plan."""
+def padding(packing: Packing, questions: Sequence[TokenizedPrompt]) -> int:
+    """Tokens that fill up the batches of a packing."""
     found = 0
-    for batch in plan.batches:
+    for batch in packing.batches:
         lines = [len(questions[row].prompt) for row in batch.rows]
         nodes = [trie(questions[row].answers).size for row in batch.rows]
         found += len(lines) * (max(lines) + max(nodes)) - sum(lines) - sum(nodes)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import Turns
-from prompt_flops import Shapes, matmul_rate, padding, plan_flops, shapes_of, whole_flops
+from prompt_flops import Shapes, matmul_rate, packing_flops, padding, shapes_of, whole_flops
 from prompt_tasks import Precision, Settings, Task, make_encoder
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -77,12 +77,13 @@ def ours(task: Task, precision: Precision, settings: Settings, turns: Turns) -> 
         logprobs_NC = side.score(task)
         turns.next()
     questions = list(dict.fromkeys(side.questions(task)))
-    plan = side.scorer().plan(questions)
+    packing = side.scorer().pack(questions)
     return {
         "queries": len(task.strings),
-        "tokens_per_query": plan.tokens(questions) / len(task.strings),
-        "padding_per_query": padding(plan, questions) / len(task.strings),
-        "flops_per_query": plan_flops(shapes_of(side.model), plan, questions) / len(task.strings),
+        "tokens_per_query": packing.tokens(questions) / len(task.strings),
+        "padding_per_query": padding(packing, questions) / len(task.strings),
+        "flops_per_query": packing_flops(shapes_of(side.model), packing, questions)
+        / len(task.strings),
         "logprobs": dict(zip(task.rows, logprobs_NC.tolist(), strict=True)),
     }
 

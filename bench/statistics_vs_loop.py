@@ -28,7 +28,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from llmclf.config import exit_on_user_error
-from llmclf.evaluate.columns import Columns
+from llmclf.evaluate.columns import ScoreColumns
 from llmclf.evaluate.paired import Tested, compare
 from llmclf.evaluate.predictions import Predictions
 
@@ -85,7 +85,7 @@ def gate(settings: Settings) -> float:
     rng, differences = np.random.default_rng(settings.seed), []
     for runs in make_methods(settings).values():
         its = runs[0].predictions
-        columns = Columns.of(its)
+        columns = ScoreColumns.of(its)
         for _ in range(settings.loop_resamples):
             rows = rng.integers(0, settings.rows, settings.rows)
             sums = columns.lines_NK[rows].sum(axis=0)[None]

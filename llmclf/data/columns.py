@@ -10,7 +10,7 @@ import polars as pl
 from llmclf.config import DataError, did_you_mean
 from llmclf.data.config import DataConfig
 from llmclf.data.source import Source
-from llmclf.data.table import Table, listed, shown
+from llmclf.data.table import SourceTable, listed, shown
 
 TEXT_NAMES = (
     *("text", "sentence", "content", "review", "tweet", "comment", "message", "body", "document"),
@@ -36,7 +36,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Rows:
+class GatheredRows:
     """All rows, before labels are read and splits are made."""
 
     frame: pl.DataFrame
@@ -92,7 +92,7 @@ def choose(config: DataConfig, source: Source) -> Columns:
     return chosen
 
 
-def _raise_missing(name: str, table: Table) -> None:
+def _raise_missing(name: str, table: SourceTable) -> None:
     there = table.frame.columns
     raise DataError(
         f"{table.name}: no column {name!r}.{did_you_mean(name, there)} "
@@ -100,12 +100,12 @@ def _raise_missing(name: str, table: Table) -> None:
     )
 
 
-def _by_name(table: Table, names: Sequence[str], taken: set[str]) -> str | None:
+def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str | None:
     lower = {c.casefold(): c for c in reversed(table.frame.columns) if c not in taken}
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _guess_text(table: Table, taken: set[str]) -> str:
+def _guess_text(table: SourceTable, taken: set[str]) -> str:
     """A usual name, else the one column whose cells are clearly the longest."""
     if name := _by_name(table, TEXT_NAMES, taken):
         return name
@@ -121,7 +121,7 @@ def _guess_text(table: Table, taken: set[str]) -> str:
     )
 
 
-def _guess_label(table: Table, taken: set[str]) -> str:
+def _guess_label(table: SourceTable, taken: set[str]) -> str:
     if name := _by_name(table, LABEL_NAMES, taken):
         return name
     raise DataError(
@@ -139,7 +139,7 @@ def _guess_id(source: Source) -> tuple[str | None, str]:
     return None, "id column: row numbers (the column 'id' has gaps or repeats)"
 
 
-def gather(columns: Columns, source: Source) -> Rows:
+def gather(columns: Columns, source: Source) -> GatheredRows:
     """Put the rows of all tables into one frame and check ids and texts.
 
     Raises DataError for texts that are not text, and for ids that are missing or repeat.
@@ -160,12 +160,14 @@ def gather(columns: Columns, source: Source) -> Rows:
                 pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
             )
         )
-    rows = Rows(_with_ids(pl.concat(frames)), tuple(table.name for _, table in source.tables))
+    rows = GatheredRows(
+        _with_ids(pl.concat(frames)), tuple(table.name for _, table in source.tables)
+    )
     _check_ids(rows, columns.id)
     return rows
 
 
-def _check_text(table: Table, column: str) -> None:
+def _check_text(table: SourceTable, column: str) -> None:
     others = {k: row for k, row in table.kinds[column].items() if k != "string"}
     if others:
         kind, row = min(others.items(), key=lambda item: item[1])
@@ -196,7 +198,7 @@ def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _check_ids(rows: Rows, column: str | None) -> None:
+def _check_ids(rows: GatheredRows, column: str | None) -> None:
     if column is None:
         return
     missing = pl.col("id").is_null() | (pl.col("id") == "")

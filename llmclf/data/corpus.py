@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from llmclf.config import ConfigError, DataError, did_you_mean
-from llmclf.data.columns import Rows, choose, gather
+from llmclf.data.columns import GatheredRows, choose, gather
 from llmclf.data.config import DataConfig
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.labels import read_labels, sort_names, to_targets
@@ -124,7 +124,7 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     split_seed = seed if config.seed is None else config.seed
     rows = _limited(rows, config.limit, split_seed)
     split = _assign(rows, {name for name, _ in source.tables}, config, split_seed, seed)
-    rows = Rows(rows.frame.filter(split != UNUSED), rows.names)
+    rows = GatheredRows(rows.frame.filter(split != UNUSED), rows.names)
     split = split.filter(split != UNUSED)
     labels = _labels_of_train(rows, split)
     return Splits(
@@ -149,17 +149,17 @@ def _of_source(source: Source, config: DataConfig) -> list[str]:
     return decisions
 
 
-def _without_empty(rows: Rows) -> tuple[Rows, tuple[str, ...]]:
+def _without_empty(rows: GatheredRows) -> tuple[GatheredRows, tuple[str, ...]]:
     """Drop rows whose text is missing, or white space and invisible characters only."""
     visible = pl.col("text").str.contains(r"[^\s\p{Z}\p{C}]").fill_null(False)
     dropped = rows.frame.filter(~visible).select("table", "row")
     if dropped.height == rows.frame.height:
         raise DataError(f"{rows.listed(~visible)}: every text is empty; check --data.text.")
     names = tuple(f"{rows.names[t]} row {r + 1:,}" for t, r in dropped.iter_rows())
-    return Rows(rows.frame.filter(visible), rows.names), names
+    return GatheredRows(rows.frame.filter(visible), rows.names), names
 
 
-def _limited(rows: Rows, limit: int | None, seed: int) -> Rows:
+def _limited(rows: GatheredRows, limit: int | None, seed: int) -> GatheredRows:
     """A stratified subset of ``limit`` rows over all splits, each split in its share."""
     if limit is None or limit >= rows.frame.height:
         return rows
@@ -167,7 +167,7 @@ def _limited(rows: Rows, limit: int | None, seed: int) -> Rows:
     stratum = strata(rows.frame["label"])
     both = given * (stratum.max() + 1) + stratum
     chosen = pick_fraction(both, None, limit / len(both), _stream(seed, _LIMIT))
-    return Rows(rows.frame.filter(chosen), rows.names)
+    return GatheredRows(rows.frame.filter(chosen), rows.names)
 
 
 def _stream(seed: int, purpose: int) -> np.random.Generator:
@@ -175,7 +175,11 @@ def _stream(seed: int, purpose: int) -> np.random.Generator:
 
 
 def _assign(
-    rows: Rows, given: set[SplitName | None], config: DataConfig, seed: int, budget_seed: int
+    rows: GatheredRows,
+    given: set[SplitName | None],
+    config: DataConfig,
+    seed: int,
+    budget_seed: int,
 ) -> pl.Series:
     """Name of the split of each row, as given or drawn from the rows for training; UNUSED for rows
     beyond the budget of labels."""
@@ -213,7 +217,7 @@ def _assign(
     return pl.Series("split", split)
 
 
-def _refuse_single(rows: Rows, free: np.ndarray) -> None:
+def _refuse_single(rows: GatheredRows, free: np.ndarray) -> None:
     """A class with one row can be in one split only, so it is either untrained or untested."""
     label = rows.frame.filter(free)["label"]
     counts = (label.explode() if label.dtype == pl.List else label).drop_nulls().value_counts()
@@ -240,9 +244,9 @@ def _refuse_empty(split: np.ndarray, needed: Collection[str | None], groups: int
         )
 
 
-def _labels_of_train(rows: Rows, split: pl.Series) -> tuple[str, ...]:
+def _labels_of_train(rows: GatheredRows, split: pl.Series) -> tuple[str, ...]:
     """Label names, which are those of the training rows; refuse others elsewhere."""
-    rows = Rows(rows.frame.with_columns(split), rows.names)
+    rows = GatheredRows(rows.frame.with_columns(split), rows.names)
     one = rows.frame.explode("label") if rows.frame["label"].dtype == pl.List else rows.frame
     names = {
         name: set(one.filter(pl.col("split") == name)["label"].drop_nulls())
@@ -252,7 +256,7 @@ def _labels_of_train(rows: Rows, split: pl.Series) -> tuple[str, ...]:
     for other in ("validation", "test"):
         unknown = sorted(names[other] - names["train"])
         if unknown:
-            where = Rows(one, rows.names).listed(
+            where = GatheredRows(one, rows.names).listed(
                 pl.col("label").is_in(unknown) & (pl.col("split") == other)
             )
             raise DataError(

@@ -20,7 +20,7 @@ from typing import IO, Any, NoReturn
 import polars as pl
 
 from llmclf.config import DataError, did_you_mean
-from llmclf.data.table import Table, cell, from_frame, listed, shown
+from llmclf.data.table import SourceTable, cell, from_frame, listed, shown
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_UNPACKED = 8 * 2**30
@@ -39,7 +39,7 @@ def is_table(path: Path) -> bool:
     return suffix(path) in FORMATS and not path.name.startswith(".")
 
 
-def read_table(path: Path, encoding: str = "utf-8") -> Table:
+def read_table(path: Path, encoding: str = "utf-8") -> SourceTable:
     """Read a file, all of it as text.
 
     Raises DataError for a missing, empty, damaged or wrongly encoded file, naming the line.
@@ -149,7 +149,7 @@ def _raise_encoding(path: Path, encoding: str) -> NoReturn:
     raise DataError(f"{path}: is not {encoding}. Set --data.encoding.")
 
 
-def _read_delimited(path: Path, encoding: str) -> Table:
+def _read_delimited(path: Path, encoding: str) -> SourceTable:
     delimiter, decisions = _delimiter(path, encoding)
     try:
         return _parse_delimited(path, encoding, delimiter, csv.QUOTE_MINIMAL, decisions)
@@ -174,7 +174,7 @@ def _delimiter(path: Path, encoding: str) -> tuple[str, tuple[str, ...]]:
 
 def _parse_delimited(
     path: Path, encoding: str, delimiter: str, quoting: Any, decisions: tuple[str, ...]
-) -> Table:
+) -> SourceTable:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(
         _lines(path, encoding), delimiter=delimiter, quoting=quoting, strict=quoting == 0
@@ -191,7 +191,7 @@ def _parse_delimited(
     while batch := list(islice(records, _BATCH)):
         frames.append(pl.DataFrame(batch, schema=schema, orient="row"))
     kinds = {name: {"string": 0} for name in header}
-    return Table(path.name, pl.concat(frames), kinds, decisions)
+    return SourceTable(path.name, pl.concat(frames), kinds, decisions)
 
 
 def _records(path: Path, reader: Any) -> Iterator[list[str]]:
@@ -220,7 +220,7 @@ def _records(path: Path, reader: Any) -> Iterator[list[str]]:
         yield record
 
 
-def _read_jsonl(path: Path, encoding: str) -> Table:
+def _read_jsonl(path: Path, encoding: str) -> SourceTable:
     columns: dict[str, list[str | None]] = {}
     kinds: dict[str, dict[str, int]] = {}
     row = 0
@@ -240,7 +240,9 @@ def _read_jsonl(path: Path, encoding: str) -> Table:
                 values.append(None)
     if not row:
         raise DataError(f"{path}: is empty.")
-    return Table(path.name, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), kinds)
+    return SourceTable(
+        path.name, pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), kinds
+    )
 
 
 def _json_object(path: Path, number: int, line: str) -> dict[str, Any]:

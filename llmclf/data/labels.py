@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from llmclf.config import ConfigError, DataError
-from llmclf.data.columns import Columns, Rows
+from llmclf.data.columns import Columns, GatheredRows
 from llmclf.data.source import Source
-from llmclf.data.table import Table, listed, shown
+from llmclf.data.table import SourceTable, listed, shown
 
 MAX_LABELS = 1000
 """More classes than this are almost surely an id or a text column taken for the label."""
@@ -20,8 +20,8 @@ _TRUE, _FALSE = ("1", "true", "True", "TRUE", "1.0"), ("0", "false", "False", "F
 
 
 def read_labels(
-    rows: Rows, columns: Columns, source: Source, separator: str | None
-) -> tuple[Rows, bool, tuple[str, ...]]:
+    rows: GatheredRows, columns: Columns, source: Source, separator: str | None
+) -> tuple[GatheredRows, bool, tuple[str, ...]]:
     """Replace the label cells by a column ``label``; also return multilabel and decisions.
 
     ``label`` is String, or List(String) for a multilabel task. Raises DataError naming rows.
@@ -49,12 +49,12 @@ def read_labels(
         label, stripped_ones = _from_names(rows, columns.label[0])
         decisions += stripped_ones
     frame = rows.frame.drop(f"label:{name}" for name in columns.label)
-    rows = Rows(frame.with_columns(label.alias("label")), rows.names)
+    rows = GatheredRows(frame.with_columns(label.alias("label")), rows.names)
     _check_names(rows, columns, source)
     return rows, multilabel, tuple(decisions)
 
 
-def _kinds(table: Table, column: str) -> set[str]:
+def _kinds(table: SourceTable, column: str) -> set[str]:
     """Kinds of value in a label column; refuse objects and a mixture."""
     first_rows = table.kinds[column]
     if "object" in first_rows:
@@ -68,7 +68,7 @@ def _kinds(table: Table, column: str) -> set[str]:
     return set(first_rows)
 
 
-def _from_flags(rows: Rows, columns: tuple[str, ...]) -> pl.Series:
+def _from_flags(rows: GatheredRows, columns: tuple[str, ...]) -> pl.Series:
     """Names of the columns that hold 1, per row."""
     for name in columns:
         odd = ~pl.col(f"label:{name}").is_in([*_TRUE, *_FALSE]).fill_null(False)
@@ -82,7 +82,7 @@ def _from_flags(rows: Rows, columns: tuple[str, ...]) -> pl.Series:
     return rows.frame.select(pl.concat_list(names).list.drop_nulls().alias("label")).to_series()
 
 
-def _from_lists(rows: Rows, column: str) -> pl.Series:
+def _from_lists(rows: GatheredRows, column: str) -> pl.Series:
     _refuse_missing(rows, column)
     cells = rows.frame[f"label:{column}"]
     unique = {c: sorted({str(v) for v in json.loads(c)}) for c in cells.unique().to_list()}
@@ -90,7 +90,7 @@ def _from_lists(rows: Rows, column: str) -> pl.Series:
     return pl.Series([unique[c] for c in cells], dtype=dtype)
 
 
-def _from_names(rows: Rows, column: str) -> tuple[pl.Series, list[str]]:
+def _from_names(rows: GatheredRows, column: str) -> tuple[pl.Series, list[str]]:
     _refuse_missing(rows, column)
     cells = rows.frame[f"label:{column}"]
     stripped = cells.str.strip_chars()
@@ -101,7 +101,7 @@ def _from_names(rows: Rows, column: str) -> tuple[pl.Series, list[str]]:
     return cells, []
 
 
-def _refuse_missing(rows: Rows, column: str) -> None:
+def _refuse_missing(rows: GatheredRows, column: str) -> None:
     missing = pl.col(f"label:{column}").is_null() | (
         pl.col(f"label:{column}").str.strip_chars() == ""
     )
@@ -112,7 +112,7 @@ def _refuse_missing(rows: Rows, column: str) -> None:
         )
 
 
-def _check_names(rows: Rows, columns: Columns, source: Source) -> None:
+def _check_names(rows: GatheredRows, columns: Columns, source: Source) -> None:
     label = rows.frame["label"]
     names = (label.explode() if label.dtype == pl.List else label).drop_nulls()
     unique = names.unique().sort().to_list()

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from llmclf.config import ConfigError, did_you_mean
-from llmclf.data.table import Table, from_frame
+from llmclf.data.table import SourceTable, from_frame
 
 FILES = {
     "tweets": "tweets",
@@ -25,7 +25,7 @@ FILES = {
 THRESHOLD = 0.5
 
 
-def read_opinions(archive: Path, domain: str | None = None) -> Table:
+def read_opinions(archive: Path, domain: str | None = None) -> SourceTable:
     """Columns id, text, label, domain, rating, spread, group of one domain or of all four.
 
     ``spread`` is the standard deviation of the ratings (15 to 99 raters, mostly 20). ``group``

@@ -13,11 +13,11 @@ from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.config import DataConfig
 from llmclf.data.files import FORMATS, is_table, read_table, suffix
 from llmclf.data.opinions import FILES, read_opinions
-from llmclf.data.table import Table, from_frame, listed
+from llmclf.data.table import SourceTable, from_frame, listed
 from llmclf.embedded import opinions_archive
 
 SplitName = Literal["train", "validation", "test"]
-Tables = list[tuple[SplitName | None, Table]]
+Tables = list[tuple[SplitName | None, SourceTable]]
 SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
     "validation": "validation",
@@ -123,7 +123,7 @@ def _read_class_folders(folder: Path, encoding: str) -> Source:
     return Source([(None, _text_files(folder, folder, encoding))], known)
 
 
-def _text_files(folder: Path, root: Path, encoding: str) -> Table:
+def _text_files(folder: Path, root: Path, encoding: str) -> SourceTable:
     rows = []
     for path in sorted(folder.glob("*/*.txt")):
         try:

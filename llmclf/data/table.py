@@ -18,7 +18,7 @@ from llmclf.config import DataError
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """Rows of one file, or of one split of a hub data set."""
 
     name: str
@@ -72,7 +72,7 @@ def cell(value: Any) -> tuple[str, str | None]:
             return "object", json.dumps(value, ensure_ascii=False, default=str)
 
 
-def from_frame(name: str, frame: pl.DataFrame) -> Table:
+def from_frame(name: str, frame: pl.DataFrame) -> SourceTable:
     """Table of a typed frame (Parquet, Arrow)."""
     kinds: dict[str, dict[str, int]] = {}
     columns = []
@@ -81,7 +81,7 @@ def from_frame(name: str, frame: pl.DataFrame) -> Table:
         first = (~text.is_null()).arg_max()
         kinds[series.name] = {} if text.null_count() == len(text) else {kind: first or 0}
         columns.append(text)
-    return Table(name, pl.DataFrame(columns), kinds)
+    return SourceTable(name, pl.DataFrame(columns), kinds)
 
 
 def _as_text(series: pl.Series) -> tuple[str, pl.Series]:

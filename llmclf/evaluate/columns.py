@@ -18,7 +18,7 @@ SUMS = 3 + ECE_BINS  # right rows, nll, brier, and the calibration gap of each b
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class ScoreColumns:
     """What each row adds to the scores of one set of predictions."""
 
     lines_NK: np.ndarray
@@ -28,7 +28,7 @@ class Columns:
     """bool: labels that no row has or is given."""
 
     @classmethod
-    def of(cls, predictions: Predictions) -> Columns:
+    def of(cls, predictions: Predictions) -> ScoreColumns:
         """The contributions of all rows, in their order."""
         labels, rows = len(predictions.labels), len(predictions.ids)
         targets, predicted = predictions.targets, predictions.predicted

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from llmclf.evaluate.columns import METRICS, Columns
+from llmclf.evaluate.columns import METRICS, ScoreColumns
 from llmclf.evaluate.predictions import Predictions
 
 BLOCK = 500
@@ -58,7 +58,7 @@ def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[
     for fold in folds:
         rng = np.random.default_rng([seed, fold])
         columns = {
-            (name, s): Columns.of(predictions)
+            (name, s): ScoreColumns.of(predictions)
             for name, runs in methods.items()
             for s, predictions in runs[fold].items()
         }
@@ -67,7 +67,7 @@ def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[
 
 
 def _resample_fold(
-    columns: dict[tuple[str, int], Columns],
+    columns: dict[tuple[str, int], ScoreColumns],
     samples: dict[str, Sampled],
     resamples: int,
     rng: np.random.Generator,

@@ -45,7 +45,7 @@ class Bytes:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """Everything about a run that its memory depends on, but the micro-batch."""
 
     traces: Traces
@@ -104,7 +104,7 @@ class Run:
 
 
 def largest_micro_batch(
-    run: Run, capacity: int, *, most: int, line: Callable[[int], Activations]
+    run: PlannedRun, capacity: int, *, most: int, line: Callable[[int], Activations]
 ) -> int:
     """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes; 0: none does.
 
@@ -152,7 +152,7 @@ def of_run(
 
     ``launch``: the engine's :class:`.EffectiveLaunch`; ``length``: tokens of its longest row.
     """
-    run = Run(
+    run = PlannedRun(
         traces=Traces(config),
         model=model_config,
         train=train,

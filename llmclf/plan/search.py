@@ -11,7 +11,7 @@ from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig, Quantize, Tune
 from llmclf.model.family import family_of
 from llmclf.plan.activations import Traces
-from llmclf.plan.footprint import Bytes, Run, impossible, largest_micro_batch
+from llmclf.plan.footprint import Bytes, PlannedRun, impossible, largest_micro_batch
 from llmclf.plan.states import STRATEGIES, Precision
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import Strategy
@@ -101,7 +101,7 @@ def plan(
         for strategy in STRATEGIES:
             if devices.number == 1 and strategy in ("ddp", "zero1", "zero2", "fsdp2"):
                 continue  # nothing to divide among
-            run = Run(
+            run = PlannedRun(
                 traces=traces,
                 model=method,
                 train=train,
@@ -115,7 +115,7 @@ def plan(
     return options
 
 
-def option(run: Run, devices: Devices) -> Option:
+def option(run: PlannedRun, devices: Devices) -> Option:
     """What fits of one method and strategy.
 
     Without gradient checkpointing if the wanted micro-batch fits so, else with it, unless that
@@ -136,7 +136,7 @@ def option(run: Run, devices: Devices) -> Option:
     supported = family_of(run.traces.config).gradient_checkpointing
     runs = [] if train.gradient_checkpointing else [run]
     runs += [dataclasses.replace(run, gradient_checkpointing=True)] if supported else []
-    best: tuple[int, Run, Any] | None = None
+    best: tuple[int, PlannedRun, Any] | None = None
     for candidate in runs:
         line = candidate.traces.line(candidate.setting, length=run.length)
         most = largest_micro_batch(candidate, devices.capacity, most=4096, line=line)

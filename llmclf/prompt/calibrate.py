@@ -12,9 +12,9 @@ from typing import get_args
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
-from llmclf.prompt.config import Calibration
+from llmclf.prompt.config import PromptCalibration
 
-KINDS: tuple[Calibration, ...] = get_args(Calibration)
+KINDS: tuple[PromptCalibration, ...] = get_args(PromptCalibration)
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """Texts without content, of Zhao et al. (2021), section 5."""
 
@@ -33,7 +33,7 @@ class Likelihoods:
     """Of other rows, whose labels are not used."""
 
 
-def probabilities(kind: Calibration, likelihoods: Likelihoods) -> np.ndarray:
+def probabilities(kind: PromptCalibration, likelihoods: Likelihoods) -> np.ndarray:
     """Probabilities of the labels, float64 (N, C).
 
     none: the likelihoods, normalised over the labels. mean: likelihood per token. pmi: Holtzman et
@@ -45,7 +45,7 @@ def probabilities(kind: Calibration, likelihoods: Likelihoods) -> np.ndarray:
     return softmax(likelihoods.rows_NC - _preference(kind, likelihoods), axis=1)
 
 
-def _preference(kind: Calibration, likelihoods: Likelihoods) -> np.ndarray:
+def _preference(kind: PromptCalibration, likelihoods: Likelihoods) -> np.ndarray:
     """Log of what the model prefers without a text, up to a constant (C)."""
     if kind == "none":
         return np.zeros(likelihoods.rows_NC.shape[1])

@@ -9,7 +9,7 @@ from typing import Literal
 from llmclf.config import ConfigError
 
 TemplateName = Literal["quoted", "tagged", "question"]
-Calibration = Literal["none", "mean", "pmi", "contextual", "batch"]
+PromptCalibration = Literal["none", "mean", "pmi", "contextual", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class PromptConfig:
     another."""
     chat: Literal["auto", "always", "never"] = "auto"
     """Whether to ask in the model's chat format; auto: where its tokenizer has one."""
-    calibration: Calibration = "batch"
+    calibration: PromptCalibration = "batch"
     """How likelihoods become probabilities: as they are, per token (mean), over that without the
     text (pmi, Holtzman et al. 2021), over that of empty texts (contextual, Zhao et al. 2021), or
     over the mean of other rows (batch, Zhou et al. 2023). All of them are reported."""

@@ -153,16 +153,16 @@ class LocalModel:
         by_variant = []
         for encoded in self.encoded:
             distinct = list(dict.fromkeys(encoded.questions))
-            plan = self.scorer.plan(distinct)
+            packing = self.scorer.pack(distinct)
             by_variant.append(
                 [
                     Work(
                         distinct,
                         batch,
-                        plan.shared,
+                        packing.shared,
                         digest([distinct[row] for row in batch.rows], name),
                     )
-                    for batch in plan.batches
+                    for batch in packing.batches
                 ]
             )
         return by_variant

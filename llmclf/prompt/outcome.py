@@ -18,7 +18,7 @@ from llmclf.data.corpus import Split
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 from llmclf.prompt.calibrate import KINDS, Likelihoods, mass, probabilities
-from llmclf.prompt.config import Calibration
+from llmclf.prompt.config import PromptCalibration
 from llmclf.prompt.injection import steered
 from llmclf.prompt.variants import Variant
 
@@ -46,21 +46,21 @@ class VariantScores:
     there are log-likelihoods instead."""
 
     @property
-    def kinds(self) -> tuple[Calibration, ...]:
+    def kinds(self) -> tuple[PromptCalibration, ...]:
         """The calibrations that can be had: written answers have no likelihoods."""
         return KINDS if self.choices is None else ("none",)
 
-    def kind(self, wanted: Calibration) -> Calibration:
+    def kind(self, wanted: PromptCalibration) -> PromptCalibration:
         """The wanted one, or the one there is."""
         return wanted if wanted in self.kinds else "none"
 
-    def chosen(self, part: str, kind: Calibration) -> np.ndarray:
+    def chosen(self, part: str, kind: PromptCalibration) -> np.ndarray:
         """Index of each row's label, -1 for none, int64 (N)."""
         if self.choices is not None:
             return self.choices[part]
         return self.probabilities(part, kind).argmax(axis=1)
 
-    def probabilities(self, part: str, kind: Calibration) -> np.ndarray:
+    def probabilities(self, part: str, kind: PromptCalibration) -> np.ndarray:
         """Probabilities of the labels, float64 (N, C)."""
         likelihoods = Likelihoods(
             rows_NC=self.parts[part],
@@ -72,7 +72,7 @@ class VariantScores:
         return probabilities(kind, likelihoods)
 
     def predictions(
-        self, part: str, kind: Calibration, split: Split, labels: tuple[str, ...]
+        self, part: str, kind: PromptCalibration, split: Split, labels: tuple[str, ...]
     ) -> Predictions:
         """Predictions of one part. A written answer has probability 1; a row without one has the
         same for all labels, and counts as wrong."""
@@ -95,7 +95,7 @@ class VariantScores:
 
 
 def outcome(
-    scored: Sequence[VariantScores], kind: Calibration, test: Split, labels: tuple[str, ...]
+    scored: Sequence[VariantScores], kind: PromptCalibration, test: Split, labels: tuple[str, ...]
 ) -> dict[str, Any]:
     """The ``prompt`` object of results.json: scores of each variant under each calibration, their
     spread, the mass on the answers or the rate of invalid ones, and what attacks did."""
@@ -140,7 +140,7 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
-def injection(one: VariantScores, kind: Calibration) -> dict[str, Any]:
+def injection(one: VariantScores, kind: PromptCalibration) -> dict[str, Any]:
     """Attack -> how many rows it steered to the label it asked for."""
     clean = one.chosen("test", kind)
     return {

@@ -79,7 +79,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Packing:
     """Batches in the order in which they are computed."""
 
     batches: tuple[Batch, ...]
@@ -100,7 +100,7 @@ class Plan:
         return total
 
 
-def plan(questions: Sequence[TokenizedPrompt], *, token_budget: int, logit_budget: int) -> Plan:
+def pack(questions: Sequence[TokenizedPrompt], *, token_budget: int, logit_budget: int) -> Packing:
     """Group questions by what they begin with, and cut groups into batches.
 
     ``token_budget``: tokens of a batch at most, padding included. ``logit_budget``: nodes of a
@@ -113,7 +113,7 @@ def plan(questions: Sequence[TokenizedPrompt], *, token_budget: int, logit_budge
     for group, length in _groups(order, prompts, shared):
         group = sorted(group, key=lambda i: (len(questions[i].prompt), questions[i].prompt))
         batches += _cut(group, questions, length, token_budget, logit_budget)
-    return Plan(tuple(batches), shared)
+    return Packing(tuple(batches), shared)
 
 
 def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:

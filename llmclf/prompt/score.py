@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from llmclf.compat.transformers import attention_implementation
 from llmclf.prompt.attention import NAME, SharedPrefix
-from llmclf.prompt.pack import Batch, Plan, plan, trie
+from llmclf.prompt.pack import Batch, Packing, pack, trie
 from llmclf.prompt.tokens import TokenizedPrompt
 
 LOGITS = 1 << 26
@@ -49,7 +49,7 @@ class Scorer:
     """Whether prefixes are shared."""
     prefix: SharedPrefix = field(default_factory=SharedPrefix)
     _held: tuple[tuple[int, ...], int] = ((), 0)
-    """Tokens of the prefix, and how many of them all questions of a plan begin with."""
+    """Tokens of the prefix, and how many of them all questions of a packing begin with."""
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -59,9 +59,9 @@ class Scorer:
         self.keeps_logits = "logits_to_keep" in takes
         self.vocabulary = self.model.config.get_text_config().vocab_size
 
-    def plan(self, questions: Sequence[TokenizedPrompt]) -> Plan:
+    def pack(self, questions: Sequence[TokenizedPrompt]) -> Packing:
         """How the questions will be computed; the same for any number of processes."""
-        return plan(
+        return pack(
             questions,
             token_budget=self.tokens,
             logit_budget=max(1, LOGITS // self.vocabulary),
@@ -69,18 +69,18 @@ class Scorer:
 
     def score(self, questions: Sequence[TokenizedPrompt]) -> np.ndarray:
         """Log-likelihood of each answer in nats, float64 (N, C)."""
-        plan = self.plan(questions)
+        packing = self.pack(questions)
         found_NC = np.zeros((len(questions), len(questions[0].answers)))
-        for batch in plan.batches:
-            found_NC[list(batch.rows)] = self.score_batch(questions, batch, plan.shared)
+        for batch in packing.batches:
+            found_NC[list(batch.rows)] = self.score_batch(questions, batch, packing.shared)
         return found_NC
 
     @torch.inference_mode()
     def score_batch(
         self, questions: Sequence[TokenizedPrompt], batch: Batch, common: int
     ) -> np.ndarray:
-        """Score one batch of a plan, float64 (B, C). ``common``: tokens that all questions of the
-        plan begin with."""
+        """Score one batch of a packing, float64 (B, C). ``common``: tokens that all questions of
+        the packing begin with."""
         some = [questions[row] for row in batch.rows]
         if not self.shares:
             return self.plain(some)

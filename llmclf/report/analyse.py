@@ -11,7 +11,7 @@ from llmclf.evaluate.paired import compare
 from llmclf.report.analysis import Analysis, BreakEven
 from llmclf.report.break_even import break_even
 from llmclf.report.config import ReportConfig
-from llmclf.report.group import REFERENCES, Groups, Method, group, labelled_rows
+from llmclf.report.group import REFERENCES, Groups, MethodRuns, group, labelled_rows
 from llmclf.report.method import method_report
 from llmclf.report.verdict import verdict
 from llmclf.run_folder.read import Finished
@@ -64,7 +64,7 @@ def analyse(
     )
 
 
-def _prior(methods: Sequence[Method]) -> dict[str, float]:
+def _prior(methods: Sequence[MethodRuns]) -> dict[str, float]:
     """Mean over test sets, of the method that knew most labels."""
     firsts = methods[0].first_of_units
     return {
@@ -105,7 +105,7 @@ def budgets(groups: Groups, config: ReportConfig) -> tuple[BreakEven | None, lis
     return scored, noted
 
 
-def _untested(method: Method) -> list[str]:
+def _untested(method: MethodRuns) -> list[str]:
     """Labels that no test row has, which decide macro-F1 all the same."""
     lines = []
     for index, label in enumerate(method.first.labels):

@@ -33,7 +33,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Method:
+class MethodRuns:
     """Runs that differ in fold, seed and number of labelled rows alone."""
 
     name: str
@@ -69,7 +69,7 @@ class Method:
 class Groups:
     """Methods on the same test sets, with labels and rows in the same order."""
 
-    methods: tuple[Method, ...]
+    methods: tuple[MethodRuns, ...]
     left_out: tuple[str, ...]
 
 
@@ -99,7 +99,7 @@ def group(runs: Sequence[Finished]) -> Groups:
         budgets, lacking = _complete(name, members, kept)
         left_out += lacking
         if budgets:
-            methods.append(Method(name=name, budgets=budgets))
+            methods.append(MethodRuns(name=name, budgets=budgets))
     if not methods:
         raise DataError("these runs differ in the test rows:\n" + "\n".join(left_out))
     return Groups(methods=tuple(methods), left_out=(*left_out, *_of_budgets(methods)))
@@ -239,7 +239,7 @@ def _complete(
     return complete, left_out
 
 
-def _of_budgets(methods: Sequence[Method]) -> list[str]:
+def _of_budgets(methods: Sequence[MethodRuns]) -> list[str]:
     """Where the main tables show a method with fewer labels than others."""
     if len({m.budget for m in methods}) == 1:
         return []
@@ -250,7 +250,7 @@ def _of_budgets(methods: Sequence[Method]) -> list[str]:
     ]
 
 
-def labelled_rows(methods: Sequence[Method]) -> dict[int | None, int]:
+def labelled_rows(methods: Sequence[MethodRuns]) -> dict[int | None, int]:
     """Labelled rows of each class -> labelled rows in all, training and validation, mean over
     runs."""
     counts: dict[int | None, list[int]] = {}

@@ -15,14 +15,14 @@ from llmclf.report.analysis import CalibrationReport, Curve, LabelScore, MethodR
 from llmclf.report.command import command, settings
 from llmclf.report.config import ReportConfig
 from llmclf.report.costs import mean_cost
-from llmclf.report.group import Method
+from llmclf.report.group import MethodRuns
 from llmclf.run_folder.read import Finished
 
 MOST = 20
 """Errors and suspect labels that are shown."""
 
 
-def method_report(method: Method, config: ReportConfig) -> MethodReport:
+def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
     """Costs, label scores and calibration over all runs; errors over the first run of each test
     set."""
     runs = [repeat.run for repeat in method.repeats]
@@ -82,7 +82,7 @@ def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:
     return by_id
 
 
-def label_scores(method: Method) -> tuple[LabelScore, ...]:
+def label_scores(method: MethodRuns) -> tuple[LabelScore, ...]:
     """Precision, recall and F1 of each label: mean over test sets of the mean over seeds."""
     by_label = []
     for label in method.first.labels:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from llmclf.config import UserError
 from llmclf.supervise import out_of_memory, signals
-from llmclf.supervise.watchdog import POLL_SECONDS, Launch, Verdict, Watchdog
+from llmclf.supervise.watchdog import POLL_SECONDS, EndReason, RankContext, Watchdog
 
 
 @contextlib.contextmanager
@@ -21,27 +21,27 @@ def supervised() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    launch = Launch.of_this_process()
-    watchdog = None if launch.alone else Watchdog(launch)
+    context = RankContext.of_this_process()
+    watchdog = None if context.alone else Watchdog(context)
     with signals.handled(watched=watchdog is not None):
         if watchdog is not None:
             watchdog.start()
         try:
             yield
         except BaseException as error:
-            after_error(error, launch, watchdog)
+            after_error(error, context, watchdog)
             raise
         if watchdog is not None:
             watchdog.leave(failed=False)
 
 
-def after_error(error: BaseException, launch: Launch, watchdog: Watchdog | None) -> None:
+def after_error(error: BaseException, context: RankContext, watchdog: Watchdog | None) -> None:
     """Restart if memory is short; else say what this rank knows, and leave the run."""
     micro_batch_size = out_of_memory.in_use()
     if out_of_memory.is_out_of_memory(error) and micro_batch_size is not None:
-        retry(launch, watchdog, micro_batch_size)
+        retry(context, watchdog, micro_batch_size)
     stopped = isinstance(error, signals.Stopped)
-    if stopped and launch.rank == 0:
+    if stopped and context.rank == 0:
         print(str(error), flush=True)
     if stopped and watchdog is not None:
         watchdog.leave(failed=False)
@@ -51,18 +51,18 @@ def after_error(error: BaseException, launch: Launch, watchdog: Watchdog | None)
     if watchdog is None:
         return
     own = (UserError, FloatingPointError)
-    if launch.world_size > 1 and isinstance(error, Exception) and not isinstance(error, own):
+    if context.world_size > 1 and isinstance(error, Exception) and not isinstance(error, own):
         # A collective fails when a peer dies or restarts: then the watchdog says what happened,
         # and does what follows, while this error is on its way.
         time.sleep(3 * POLL_SECONDS)
     watchdog.leave(failed=not isinstance(error, SystemExit) or bool(error.code))
 
 
-def retry(launch: Launch, watchdog: Watchdog | None, micro_batch_size: int) -> None:
+def retry(context: RankContext, watchdog: Watchdog | None, micro_batch_size: int) -> None:
     """Start all ranks again with half the micro-batch, or end them where there is no half."""
-    text, half = out_of_memory.message(launch.rank, micro_batch_size), micro_batch_size // 2
+    text, half = out_of_memory.message(context.rank, micro_batch_size), micro_batch_size // 2
     if watchdog is not None:
-        watchdog.post(Verdict("memory" if half else "exhausted", text, half))
+        watchdog.post(EndReason("memory" if half else "exhausted", text, half))
         threading.Event().wait()  # the watchdog ends this process
     print(text, file=sys.stderr, flush=True)
     if half:

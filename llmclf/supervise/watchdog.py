@@ -1,10 +1,10 @@
 """A thread per rank that ends the process where the main thread cannot: it may sit in a collective
 that a dead rank will never join.
 
-The ranks share one verdict, the first that any of them posts, through a key of the process group's
-store: a rank died, failed, ran out of memory, or was told to stop. Each watchdog reads it twice a
-second and looks whether the local ranks and the launcher are alive. Of other machines the first
-rank looks whether they are heard of at all.
+The ranks share one reason to end, the first that any of them posts, through a key of the process
+group's store: a rank died, failed, ran out of memory, or was told to stop. Each watchdog reads it
+twice a second and looks whether the local ranks and the launcher are alive. Of other machines the
+first rank looks whether they are heard of at all.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ STORE_SECONDS = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What ends or restarts all ranks."""
+class EndReason:
+    """Why all ranks end, or start again."""
 
     kind: Literal["died", "failed", "stop", "memory", "exhausted"]
     message: str = ""
-    """For the user, printed by the rank that posts it."""
+    """What the user is told, printed by the rank that posts it."""
     micro_batch_limit: int = 0
-    """Of the restart, for ``memory``."""
+    """Rows of a micro-batch at most after the restart, for ``memory``."""
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What the launcher told this process."""
+class RankContext:
+    """This process among the ranks of its launch, as the launcher told it."""
 
     rank: int
     world_size: int
@@ -67,8 +67,8 @@ class Launch:
     """Whether this process, not the launcher, serves the store."""
 
     @classmethod
-    def of_this_process(cls) -> Launch:
-        """Read the environment."""
+    def of_this_process(cls) -> RankContext:
+        """Read what launchers put into the environment."""
         first = ranks.rank() - ranks.local_rank()
         served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         return cls(
@@ -103,17 +103,18 @@ def _launcher() -> int | None:
 
 
 class Watchdog(threading.Thread):
-    """Start it in the main thread; :meth:`leave` when the run ends by itself.
+    """Watches over the ranks of a launch. Start it in the main thread; :meth:`leave` when the run
+    ends by itself.
 
     Raises ConfigError where the grace time is no number.
     """
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, context: RankContext) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self.launch = launch
+        self.context = context
         self.grace_seconds = grace_seconds()
-        self.verdict: Verdict | None = None
-        self.verdict_since = 0.0
+        self.reason: EndReason | None = None
+        self.reason_since = 0.0
         self.lost_since: float | None = None
         self.leaving = False
         self.peers: dict[int, psutil.Process | None] = {}
@@ -130,7 +131,7 @@ class Watchdog(threading.Thread):
         """Look, twice a second and at each signal."""
         while not self.leaving:
             # Often until all are known: who dies before that is missed.
-            met = self.launch.world_size == 1 or len(self.peers) == len(self.launch.local_ranks)
+            met = self.context.world_size == 1 or len(self.peers) == len(self.context.local_ranks)
             if select.select([self.signals], [], [], POLL_SECONDS if met else POLL_SECONDS / 10)[0]:
                 self.take(os.read(self.signals, 64))
             if not self.leaving:
@@ -144,47 +145,47 @@ class Watchdog(threading.Thread):
 
     def look(self) -> None:
         """Everything that may end the process."""
-        if self.launch.launcher not in (None, os.getppid()):
+        if self.context.launcher not in (None, os.getppid()):
             signals.request("the end of its launcher")
             self.lost_since = self.lost_since or time.monotonic()  # it may have held the store
-        if self.launch.world_size > 1 and self.lost_since is None:
+        if self.context.world_size > 1 and self.lost_since is None:
             try:
                 self.look_at_ranks()
             except RuntimeError:  # torch's errors of a store that is gone
                 self.lost_since = time.monotonic()
         if signals.overdue(self.grace_seconds, IDLE_SECONDS):
-            self.post(Verdict("stop"))
+            self.post(EndReason("stop"))
         self.act()
 
     def look_at_ranks(self) -> None:
-        """Read the shared verdict, and see whether the local ranks are alive."""
+        """Read the shared reason to end, and see whether the local ranks are alive."""
         store = self.connected()
         if store is None:
             return
-        if self.verdict is None and store.check(["verdict"]):
+        if self.reason is None and store.check(["verdict"]):
             self.accept(store.get("verdict"))
-        for rank in self.launch.local_ranks:
+        for rank in self.context.local_ranks:
             if rank not in self.peers and store.check([f"pid/{rank}"]):
                 self.peers[rank] = _process(int(store.get(f"pid/{rank}")))
             gone = rank in self.peers and not _alive(self.peers[rank])
             if gone and not store.check([f"left/{rank}"]):
                 host = socket.gethostname()
-                self.post(Verdict("died", f"rank {rank} on {host} died; ending all ranks"))
-        if self.launch.machines > 1:
+                self.post(EndReason("died", f"rank {rank} on {host} died; ending all ranks"))
+        if self.context.machines > 1:
             self.look_at_machines(store)
 
     def look_at_machines(self, store: dist.Store) -> None:
         """Let this machine be heard of, and miss those that are not."""
-        if self.launch.rank == self.launch.local_ranks[0]:
-            store.add(f"beat/{self.launch.machine}", 1)
-        for machine in range(self.launch.machines) if self.launch.rank == 0 else ():
+        if self.context.rank == self.context.local_ranks[0]:
+            store.add(f"beat/{self.context.machine}", 1)
+        for machine in range(self.context.machines) if self.context.rank == 0 else ():
             beat = store.add(f"beat/{machine}", 0)
             last, looks = self.heard.get(machine, (0, 0))
             # Looks, not seconds: they stand still while this process is suspended, too.
             self.heard[machine] = (beat, looks + 1 if beat == last and beat else 0)
             if looks > SILENT_LOOKS and not store.check([f"away/{machine}"]):
-                silent = f"machine {machine} of {self.launch.machines} is silent"
-                self.post(Verdict("died", f"{silent}; ending all ranks"))
+                silent = f"machine {machine} of {self.context.machines} is silent"
+                self.post(EndReason("died", f"{silent}; ending all ranks"))
 
     def connected(self) -> dist.Store | None:
         """A connection of our own to the store: the group's is locked while another thread
@@ -196,42 +197,44 @@ class Watchdog(threading.Thread):
                     address, port, None, False, STORE_SECONDS, wait_for_workers=False
                 )
                 store = dist.PrefixStore("llmclf", server)
-                store.set(f"pid/{self.launch.rank}", str(os.getpid()))
+                store.set(f"pid/{self.context.rank}", str(os.getpid()))
                 self.store = store
             return self.store
 
-    def post(self, verdict: Verdict) -> None:
-        """Share a verdict; the first of all ranks holds."""
-        if self.verdict is not None:
+    def post(self, reason: EndReason) -> None:
+        """Share a reason to end; the first that any rank posts holds."""
+        if self.reason is not None:
             return
-        text = json.dumps(asdict(verdict))
+        text = json.dumps(asdict(reason))
         try:
             store = self.connected()
             first = text if store is None else store.compare_set("verdict", "", text).decode()
         except RuntimeError:
             first = text
-        if first == text and verdict.message:
-            print(verdict.message, file=sys.stderr, flush=True)
+        if first == text and reason.message:
+            print(reason.message, file=sys.stderr, flush=True)
         self.accept(first)
 
     def accept(self, text: str | bytes) -> None:
-        self.verdict_since = time.monotonic()
-        self.verdict = Verdict(**json.loads(text))
+        self.reason_since = time.monotonic()
+        self.reason = EndReason(**json.loads(text))
 
     def act(self) -> None:
-        """End or restart the process if that is the verdict."""
-        now, verdict = time.monotonic(), self.verdict
-        if verdict is None:
+        """End or restart the process where there is a reason."""
+        now, reason = time.monotonic(), self.reason
+        if reason is None:
             lost = self.lost_since is not None and now - self.lost_since > LOST_SECONDS
             # Where a signal ends the run, the launcher with the store may end before its ranks.
             if lost and not signals.requested():
-                print(f"rank {self.launch.rank}: lost the other ranks", file=sys.stderr, flush=True)
+                print(
+                    f"rank {self.context.rank}: lost the other ranks", file=sys.stderr, flush=True
+                )
                 os._exit(1)
-        elif verdict.kind == "memory":
-            self.restart(verdict.micro_batch_limit)
-        elif verdict.kind == "stop":
+        elif reason.kind == "memory":
+            self.restart(reason.micro_batch_limit)
+        elif reason.kind == "stop":
             signals.leave()
-        elif verdict.kind != "failed" or now - self.verdict_since > FAILED_SECONDS:
+        elif reason.kind != "failed" or now - self.reason_since > FAILED_SECONDS:
             os._exit(1)
 
     def restart(self, micro_batch_limit: int) -> NoReturn:
@@ -239,7 +242,7 @@ class Watchdog(threading.Thread):
         if signals.requested():
             signals.leave()
         try:
-            if self.launch.world_size > 1:
+            if self.context.world_size > 1:
                 self.meet_elsewhere()
             out_of_memory.restart(micro_batch_limit)
         except Exception:
@@ -249,13 +252,13 @@ class Watchdog(threading.Thread):
     def meet_elsewhere(self) -> None:
         """Agree on a new store: the old one is full of the keys of this start."""
         assert self.store is not None
-        if self.launch.rank == 0:
+        if self.context.rank == 0:
             self.store.set("meet", " ".join(_new_address()))
         self.store.wait(["meet"], timedelta(seconds=RESTART_SECONDS))
         address, port = self.store.get("meet").decode().split()
         restarting = self.store.add("restarting", 1)
         deadline = time.monotonic() + RESTART_SECONDS
-        while self.launch.hosts_store and restarting < self.launch.world_size:
+        while self.context.hosts_store and restarting < self.context.world_size:
             assert time.monotonic() < deadline, "a rank did not come to the restart"
             time.sleep(0.05)
             restarting = self.store.add("restarting", 0)
@@ -267,15 +270,15 @@ class Watchdog(threading.Thread):
 
     def leave(self, *, failed: bool) -> None:
         """The main thread leaves the run; from now on the others need not wait for this rank."""
-        left = self.launch.world_size
+        left = self.context.world_size
         try:
             if self.store is not None and self.lost_since is None:
                 if failed:
-                    self.post(Verdict("failed"))
-                if self.verdict is not None and self.verdict.kind == "memory":
+                    self.post(EndReason("failed"))
+                if self.reason is not None and self.reason.kind == "memory":
                     threading.Event().wait()  # not left: the thread is about to start it again
-                self.store.set(f"left/{self.launch.rank}", "")
-                self.store.set(f"away/{self.launch.machine}", "")
+                self.store.set(f"left/{self.context.rank}", "")
+                self.store.set(f"away/{self.context.machine}", "")
                 left = self.store.add("left", 1)
         except RuntimeError:
             failed = True
@@ -283,9 +286,9 @@ class Watchdog(threading.Thread):
         signal.set_wakeup_fd(self.wakeup_before)
         os.write(self.wakeup, b"\0")
         self.join(timeout=5)
-        if self.store is not None and self.launch.hosts_store and not failed:
+        if self.store is not None and self.context.hosts_store and not failed:
             deadline = time.monotonic() + 2 * FAILED_SECONDS
-            while left < self.launch.world_size and time.monotonic() < deadline:
+            while left < self.context.world_size and time.monotonic() < deadline:
                 time.sleep(0.02)
                 left = self.store.add("left", 0)
 

@@ -17,12 +17,12 @@ from llmclf.compat.wandb import tell_nothing_of_the_machine
 from llmclf.config import flatten
 from llmclf.trackers.config import TrackConfig
 
-Table = tuple[list[str], list[list[Any]]]
+TrackedTable = tuple[list[str], list[list[Any]]]
 """Column names, and rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrackedRun:
     """What a tracker is told at the start."""
 
     folder: Path
@@ -58,7 +58,7 @@ class WandB:
     which line comes next. The optimizer's step is the value ``step``, the axis of all charts.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         os.environ.setdefault("WANDB_DATA_DIR", str(run.folder / "wandb"))  # of artefacts
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
@@ -158,7 +158,7 @@ class WandB:
 class Trackio:
     """trackio's database on this machine: TRACKIO_DIR, or its own default."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
             os.environ.pop(name, None)  # what is elsewhere cannot be written anew
         import trackio
@@ -214,7 +214,7 @@ class Trackio:
 class TensorBoard:
     """``<folder>/tensorboard``: `tensorboard --logdir` of the folder above shows the group."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.about = run
@@ -247,7 +247,7 @@ class TensorBoard:
         self.writer.close()
 
 
-OPEN: dict[str, Callable[[Run], Backend]] = {
+OPEN: dict[str, Callable[[TrackedRun], Backend]] = {
     "wandb": WandB,
     "trackio": Trackio,
     "tensorboard": TensorBoard,
@@ -272,14 +272,14 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def per_label(results: dict[str, Any]) -> Table:
+def per_label(results: dict[str, Any]) -> TrackedTable:
     """Scores of each label on the test rows."""
     rows = results["test"]["per_label"]
     columns = list(next(iter(rows.values())))
     return ["label", *columns], [[name, *(row[c] for c in columns)] for name, row in rows.items()]
 
 
-def confusion(results: dict[str, Any]) -> Table:
+def confusion(results: dict[str, Any]) -> TrackedTable:
     """Counts of the test rows, one row for each pair of true and predicted label; multilabel, one
     for each label."""
     labels, counts = results["labels"], results["test"]["confusion"]
@@ -293,7 +293,7 @@ def confusion(results: dict[str, Any]) -> Table:
     ]
 
 
-def markdown(table: Table) -> str:
+def markdown(table: TrackedTable) -> str:
     """A table as Markdown; what stands in its cells stays text."""
     columns, rows = table
     lines = [columns, ["---"] * len(columns), *rows]

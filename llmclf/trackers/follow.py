@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from filelock import FileLock
 
 from llmclf.config import from_json, plain
-from llmclf.trackers.backends import OPEN, Backend, Run
+from llmclf.trackers.backends import OPEN, Backend, TrackedRun
 from llmclf.trackers.config import TrackConfig
 from llmclf.trackers.mirror import FAILED, GRACE_SECONDS, ID
 
@@ -123,7 +123,7 @@ def follow(
     """Mirror the folder until the run has ended."""
     settings = read_json(folder / "experiment.json")
     settings.pop("track", None)
-    run = Run(
+    run = TrackedRun(
         folder=folder.absolute(),
         id=read_json(folder / ID)["id"],
         name=settings["name"],
@@ -154,7 +154,7 @@ def send_report(
 ) -> None:
     """A run that holds nothing but the report."""
     backend = OPEN[tracker](
-        Run(
+        TrackedRun(
             folder=folder.absolute(),
             id=read_json(folder / ID)["id"],
             name="report",

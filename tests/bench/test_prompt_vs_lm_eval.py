@@ -141,9 +141,9 @@ def test_operations(bench: Any, name: str) -> None:
     shapes = script.shapes_of(model)
     import prompt_flops
 
-    plan = ours.scorer().plan(questions)
-    formula = prompt_flops.plan_flops(shapes, plan, questions)
-    formula += prompt_flops.padding(plan, questions) * shapes.line(plan.shared, 1)
+    packing = ours.scorer().pack(questions)
+    formula = prompt_flops.packing_flops(shapes, packing, questions)
+    formula += prompt_flops.padding(packing, questions) * shapes.line(packing.shared, 1)
     assert formula == pytest.approx(counted(lambda: ours.score(task)), rel=0.03)
     formula = prompt_flops.whole_flops(shapes, peer.questions(task))
     assert formula == pytest.approx(counted(lambda: peer.score(task)), rel=0.03)

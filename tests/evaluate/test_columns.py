@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from llmclf.evaluate.columns import METRICS, Columns
+from llmclf.evaluate.columns import METRICS, ScoreColumns
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
@@ -50,7 +50,7 @@ def random_predictions(seed: int, kind: str, rows: int = 60, labels: int = 4) ->
 @settings(max_examples=60, deadline=None)
 def test_the_whole_sample_has_the_evaluators_scores(seed: int, kind: str) -> None:
     predictions = random_predictions(seed, kind)
-    columns = Columns.of(predictions)
+    columns = ScoreColumns.of(predictions)
     found = columns.scores(columns.lines_NK.sum(axis=0)[None], len(predictions.ids))
     expected = score(predictions)
     assert found.keys() == set(METRICS)
@@ -73,7 +73,7 @@ def test_a_resample_has_the_scores_of_its_rows(seed: int, kind: str) -> None:
         thresholds=predictions.thresholds,
         invalid=None if predictions.invalid is None else predictions.invalid[drawn],
     )
-    columns = Columns.of(predictions)
+    columns = ScoreColumns.of(predictions)
     found = columns.scores(columns.lines_NK[drawn].sum(axis=0)[None], 60)
     expected = score(taken)
     for metric in set(METRICS) - {"macro_f1"}:

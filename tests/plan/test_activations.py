@@ -14,7 +14,7 @@ from llmclf.model.config import ModelConfig
 from llmclf.model.family import family_of
 from llmclf.model.tune import set_training_mode, tune
 from llmclf.plan.activations import Setting, Traces, at_depth
-from llmclf.plan.footprint import Run
+from llmclf.plan.footprint import PlannedRun
 from llmclf.train.config import TrainConfig
 from llmclf.train.optimizer import build_optimizer
 
@@ -203,7 +203,7 @@ def test_peak_is_that_of_a_gpu(method: Any, checkpointing: bool) -> None:
         optimizer.step()
         optimizer.zero_grad()
         del logits
-    run = Run(
+    run = PlannedRun(
         traces=Traces(prepared(load_config("minilm-l6"), model, length)),
         model=model,
         train=TrainConfig(),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmclf.prompt.pack import PASS_TOKENS, Batch, Plan, plan, trie
+from llmclf.prompt.pack import PASS_TOKENS, Batch, Packing, pack, trie
 from llmclf.prompt.tokens import TokenizedPrompt
 
 ANSWERS = st.lists(
@@ -63,7 +63,7 @@ def nodes_of(question: TokenizedPrompt) -> int:
 @settings(deadline=None, max_examples=100)
 @given(asked=questions(), tokens=st.integers(1, 400), logits=st.integers(1, 60))
 def test_plan(asked: list[TokenizedPrompt], tokens: int, logits: int) -> None:
-    made = plan(asked, token_budget=tokens, logit_budget=logits)
+    made = pack(asked, token_budget=tokens, logit_budget=logits)
     rows = [row for batch in made.batches for row in batch.rows]
     assert sorted(rows) == list(range(len(asked)))
     for batch in made.batches:
@@ -77,10 +77,10 @@ def test_plan(asked: list[TokenizedPrompt], tokens: int, logits: int) -> None:
     assert len({prompt[: made.shared] for prompt in everything}) == 1
     assert made.shared < min(map(len, everything))
     assert made.tokens(asked) == counted(made, asked)
-    assert made == plan(asked, token_budget=tokens, logit_budget=logits)
+    assert made == pack(asked, token_budget=tokens, logit_budget=logits)
 
 
-def counted(made: Plan, asked: list[TokenizedPrompt]) -> int:
+def counted(made: Packing, asked: list[TokenizedPrompt]) -> int:
     """Distinct positions: the common beginning, each prefix behind it once, then each row."""
     prefixes = {asked[b.rows[0]].prompt[: b.shared] for b in made.batches}
     total = made.shared + sum(len(prefix) - made.shared for prefix in prefixes)
@@ -92,7 +92,7 @@ def counted(made: Plan, asked: list[TokenizedPrompt]) -> int:
 
 @given(asked=questions())
 def test_never_more_tokens_than_without_sharing(asked: list[TokenizedPrompt]) -> None:
-    made = plan(asked, token_budget=200, logit_budget=1000)
+    made = pack(asked, token_budget=200, logit_budget=1000)
     assert made.tokens(asked) <= sum(len(q.prompt) + nodes_of(q) - 1 for q in asked)
 
 
@@ -105,7 +105,7 @@ def test_the_order_of_the_questions_does_not_count(
     first, second = (
         [
             (batch.shared, [some[row] for row in batch.rows])
-            for batch in plan(some, token_budget=100, logit_budget=40).batches
+            for batch in pack(some, token_budget=100, logit_budget=40).batches
         ]
         for some in (asked, shuffled)
     )
@@ -117,21 +117,21 @@ def ask(*prompt: int, answers: tuple[tuple[int, ...], ...] = ((1,), (2,))) -> To
 
 
 def test_one_question() -> None:
-    made = plan([ask(1, 2, 3)], token_budget=1, logit_budget=1)
-    assert made == Plan((Batch((0,), 2),), 2)
+    made = pack([ask(1, 2, 3)], token_budget=1, logit_budget=1)
+    assert made == Packing((Batch((0,), 2),), 2)
     assert made.tokens([ask(1, 2, 3)]) == 3
 
 
 def test_a_question_that_another_begins_with() -> None:
     asked = [ask(1, 2, 3), ask(1, 2), ask(1, 2, 3, 4)]
-    made = plan(asked, token_budget=100, logit_budget=100)
+    made = pack(asked, token_budget=100, logit_budget=100)
     assert made.shared == 1 and made.tokens(asked) == 1 + 2 + 1 + 3
 
 
 def test_same_prompt_other_answers() -> None:
     asked = [ask(1, 2, answers=((1,), (2,))), ask(1, 2, answers=((3, 4), (3, 5)))]
-    made = plan(asked, token_budget=100, logit_budget=100)
-    assert made == Plan((Batch((0, 1), 1),), 1)
+    made = pack(asked, token_budget=100, logit_budget=100)
+    assert made == Packing((Batch((0, 1), 1),), 1)
     assert made.tokens(asked) == 1 + 1 + 2
 
 
@@ -141,7 +141,7 @@ STEM = tuple(range(100, 100 + PASS_TOKENS + 20))
 def test_groups_get_a_prefix_of_their_own() -> None:
     a = [ask(1, 5, *STEM, i) for i in range(4)]
     b = [ask(1, 6, *STEM, i) for i in range(4)]
-    made = plan([*a, *b], token_budget=1000, logit_budget=1000)
+    made = pack([*a, *b], token_budget=1000, logit_budget=1000)
     assert made.shared == 1
     assert {batch.shared for batch in made.batches} == {2 + len(STEM)}
     assert made.tokens([*a, *b]) == 1 + 2 * (1 + len(STEM)) + 8
@@ -152,16 +152,16 @@ def test_all_of_a_group_share_wherever_others_stand(alone: int) -> None:
     """Rows with nothing in common that sort before a group must not take one of it along."""
     others = [ask(1, i + 2, 3, 4, 5) for i in range(alone)]
     asked = [*others, *(ask(1, 50, *STEM, i) for i in range(5)), ask(1, 60, 3)]
-    made = plan(asked, token_budget=1000, logit_budget=1000)
+    made = pack(asked, token_budget=1000, logit_budget=1000)
     sharing = [row for b in made.batches if b.shared > made.shared for row in b.rows]
     assert sorted(sharing) == list(range(alone, alone + 5))
 
 
 def test_batches_are_cut_where_a_budget_is_full() -> None:
     asked = [ask(1, *range(10, 14), i) for i in range(10)]
-    made = plan(asked, token_budget=3, logit_budget=100)
+    made = pack(asked, token_budget=3, logit_budget=100)
     assert [len(batch.rows) for batch in made.batches] == [3, 3, 3, 1]
-    made = plan(asked, token_budget=100, logit_budget=4)
+    made = pack(asked, token_budget=100, logit_budget=4)
     assert [len(batch.rows) for batch in made.batches] == [4, 4, 2]
 
 

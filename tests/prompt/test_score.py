@@ -149,9 +149,9 @@ def test_neighbours_with_prefixes_of_their_own(llama_model: PreTrainedModel) -> 
     ]
     generator.shuffle(asked)
     scorer = Scorer(llama_model, pad_token_id=0, token_budget=200)
-    plan = scorer.plan(asked)
-    assert plan.shared == 10
-    assert {batch.shared for batch in plan.batches} == {100}
+    packing = scorer.pack(asked)
+    assert packing.shared == 10
+    assert {batch.shared for batch in packing.batches} == {100}
     np.testing.assert_allclose(scorer.score(asked), one_by_one(llama_model, asked), atol=1e-4)
 
 
@@ -169,7 +169,7 @@ def test_many_answers_stay_within_the_memory_for_logits(
     asked = questions(rows=6, answers=answers)
     monkeypatch.setattr("llmclf.prompt.score.LOGITS", 1)
     scorer = Scorer(llama_model, pad_token_id=0, token_budget=100_000)
-    assert len(scorer.plan(asked).batches) == len(asked)
+    assert len(scorer.pack(asked).batches) == len(asked)
     np.testing.assert_allclose(scorer.score(asked), one_by_one(llama_model, asked), atol=1e-4)
 
 

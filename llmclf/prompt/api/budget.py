@@ -34,7 +34,7 @@ class StoppedError(Exception):
     """No further request can or may be sent. The text is fit for a message."""
 
 
-class Budget:
+class SpendingCap:
     """Keeps the price of a run below its cap.
 
     Before a request the most it can cost is set aside. A request that may not fit waits for those

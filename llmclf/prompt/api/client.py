@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from llmclf.config import ConfigError, plain
 from llmclf.extras import install_hint
-from llmclf.prompt.api.budget import ApiUsage, Budget, StoppedError
+from llmclf.prompt.api.budget import ApiUsage, SpendingCap, StoppedError
 from llmclf.prompt.api.cache import ResponseCache
 from llmclf.prompt.api.request import JunkError, Request, digest, token_bounds
 from llmclf.prompt.config import ApiConfig
@@ -74,13 +74,13 @@ class Client:
         self.base_url = config.base_url.rstrip("/")
         self.usage = ApiUsage()
         self._key = _key(config.key_variable)
-        self._budget = Budget(config, self.usage)
+        self._cap = SpendingCap(config, self.usage)
         self._counted: set[str] = set()
         self._quiet_until = 0.0
 
     async def __aenter__(self) -> Client:
         self._cache = ResponseCache(self._cache_path)
-        self._budget.open()
+        self._cap.open()
         self._http = self._openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self._key or "none",
@@ -143,7 +143,7 @@ class Client:
         if name not in self._counted:
             self._counted.add(name)
             self.usage.cached += 1
-            self._budget.count(stored["usage"], token_bounds(request.body(self._model)))
+            self._cap.count(stored["usage"], token_bounds(request.body(self._model)))
         return (stored["kept"],)
 
     async def _send(self, name: str, request: Request, patient: bool = True) -> Any:
@@ -170,18 +170,18 @@ class Client:
     ) -> tuple[Any, list[int] | None]:
         """What is kept of a response, and the tokens it took."""
         bounds = token_bounds(body)
-        await self._budget.reserve(bounds)
+        await self._cap.reserve(bounds)
         try:
             payload = await self._attempt(request.path, body)
             kept, tokens = _read(request, payload), _tokens(payload)
-            self._budget.count(tokens, bounds)
+            self._cap.count(tokens, bounds)
             return kept, tokens
         except _RetryError as error:
             if error.billed:
-                self._budget.count_lost(bounds)
+                self._cap.count_lost(bounds)
             raise
         finally:
-            self._budget.release(bounds)
+            self._cap.release(bounds)
 
     async def _attempt(self, path: str, body: dict[str, Any]) -> Any:
         resource: Any = self._http
