@@ -59,5 +59,5 @@ def _shown(value: Any) -> str:
 
 
 def main_console() -> Console:
-    """The terminal; silent on every rank but the first."""
+    """A console on the terminal; silent on every rank but the first."""
     return Console(quiet=not is_main())

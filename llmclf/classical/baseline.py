@@ -41,7 +41,7 @@ class Baseline:
     chosen: dict[str, Any]
     """The settings found and their cross-validated macro-F1, as JSON values."""
     calibration: Calibration = field(default_factory=Calibration)
-    """Of the probabilities, fitted on validation rows."""
+    """How the probabilities were calibrated on validation rows."""
 
     def predict(self, split: Split) -> Predictions:
         """Classify the rows of a split."""

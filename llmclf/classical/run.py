@@ -35,7 +35,7 @@ class ClassicalRun:
         return {}
 
     def warnings(self) -> list[str]:
-        """None."""
+        """What the user should know: nothing, since texts are read to their end."""
         return []
 
     def run(self, folder: Path, console: Console) -> Outcome:

@@ -9,7 +9,7 @@ from torch import nn
 
 def keep_layout(layer: nn.Module) -> None:
     """Stop a 4-bit layer from packing its weights anew in the first evaluation on a CPU with
-    AVX-512 bf16: the new layout cannot be trained or divided, and the way back rounds.
+    AVX-512 bf16: the new layout cannot be trained or sharded, and the way back rounds.
 
     The layer decides by an attribute that it sets itself; there is no option.
     """

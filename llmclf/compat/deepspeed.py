@@ -20,11 +20,11 @@ class Share:
     keeps."""
 
     start: int
-    """The first one's place in the flattened parameter."""
+    """Place of the share's first element in the flattened parameter."""
     flat: torch.Tensor
     """The partition, a parameter of the optimizer that ZeRO wraps."""
     first: int
-    """The first one's place in the partition."""
+    """Place of the share's first element in the partition."""
     size: int
 
 
@@ -45,7 +45,7 @@ def is_sharded(parameter: Any) -> bool:
 
 
 def whole_shape(parameter: Any) -> tuple[int, ...]:
-    """A parameter's shape before ZeRO-3 has divided it; what is left of it afterwards is empty."""
+    """A parameter's shape before ZeRO-3 sharded it; what is left of it afterwards is empty."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 

@@ -78,7 +78,8 @@ def attention_on_cpu(
 def attention_on_cuda(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, causal: bool, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same by CUDA's memory-efficient kernel, which pads the log-sum-exp."""
+    """CUDA's memory-efficient attention and its log-sum-exp, fp32 (rows, heads, queries), which its
+    kernel pads."""
     out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, None, True, 0.0, causal, scale=scale
     )

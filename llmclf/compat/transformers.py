@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def without_zero3_init() -> Iterator[None]:
     """Load whole models in this block, also where the launch asks for ZeRO-3: transformers then
-    divides each one over the ranks as it is made.
+    shards each one over the ranks as it is made.
 
     The settings that it goes by can be set and unset in public, but not read to be set again.
     """
@@ -34,9 +34,10 @@ def without_zero3_init() -> Iterator[None]:
 
 
 def shards_on_loading() -> bool:
-    """Whether the launch asks transformers to divide weights as they are loaded (ZeRO-3).
+    """Whether the launch asks transformers to shard weights as they are loaded (ZeRO-3).
 
-    The same settings; accelerate keeps them alive, and what it was asked for is another thing.
+    It is asked by the settings that accelerate keeps alive; what accelerate was asked for is
+    another thing.
     """
     from transformers.integrations import deepspeed
 
@@ -44,8 +45,8 @@ def shards_on_loading() -> bool:
 
 
 def attention_implementation(model: PreTrainedModel) -> str:
-    """The name to give ``set_attn_implementation`` to have it as it is now, which no public
-    attribute tells."""
+    """The name to give ``set_attn_implementation`` to keep a model's attention as it is now, which
+    no public attribute tells."""
     name: str = model.config._attn_implementation
     return name
 

@@ -32,7 +32,7 @@ MIN_TRAIN_ROWS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was found; plain values, so that it can be written as JSON.
+    """What the look at the rows gave: plain values, so that it can be written as JSON.
 
     ``exact``: the same text (and pair). ``normalised``: the same after Unicode NFKC and without
     case, white space and punctuation; exact repeats count, too. ``near``: similar, and not the
@@ -76,7 +76,7 @@ class Audit:
         return {name: value for name, value in asdict(self).items() if name != "seen"}
 
     def table(self) -> Table:
-        """For the terminal: what matters, warnings below."""
+        """The audit as a table for the terminal: what matters, warnings below."""
         return audit_table(self)
 
 
@@ -171,7 +171,7 @@ def _conflicts(rows: pl.DataFrame, splits: Splits) -> dict[str, Any]:
 
 
 def _odd_characters(rows: pl.DataFrame) -> dict[str, Any]:
-    """Control, zero-width and text-direction characters; line breaks and tabs are usual.
+    """Texts with control, zero-width and text-direction characters; line breaks and tabs are usual.
 
     A joiner inside an emoji is Cf, too, so only those that can hide or turn text are looked for.
     """

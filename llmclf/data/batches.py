@@ -64,8 +64,8 @@ def plan_epoch(
 
 
 def _cut(rows: np.ndarray, accumulation: int, world_size: int) -> Step:
-    """Neighbours in length share a micro-batch, and ranks get neighbouring micro-batches: their
-    times agree."""
+    """A step cut into micro-batches: neighbours in length share one, and ranks get neighbouring
+    ones, so that their times agree."""
     parts = np.array_split(rows, accumulation * world_size)
     micro_batches = [parts[i * world_size : (i + 1) * world_size] for i in range(accumulation)]
     return Step(rows=rows, micro_batches=micro_batches)

@@ -37,10 +37,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class GatheredRows:
-    """All rows, before labels are read and splits are made."""
+    """The rows of all tables in one frame, before labels are read and splits are made."""
 
     frame: pl.DataFrame
-    """Columns id, text, label:<name>..., split (null: to be split), table, row; and pair, group."""
+    """Columns id, text, label:<name>..., split (null: to be split), table and row; pair and group,
+    where there are such."""
     names: tuple[str, ...]
     """Names of the tables, which the column ``table`` counts."""
 
@@ -106,7 +107,7 @@ def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str |
 
 
 def _guess_text(table: SourceTable, taken: set[str]) -> str:
-    """A usual name, else the one column whose cells are clearly the longest."""
+    """The text column: one with a usual name, else the one whose cells are clearly the longest."""
     if name := _by_name(table, TEXT_NAMES, taken):
         return name
     free = [c for c in table.frame.columns if c not in taken and "string" in table.kinds[c]]

@@ -38,9 +38,9 @@ class DataConfig:
     seed: int | None = None
     """Seed of the split; None: the experiment's. Set, runs with other seeds keep the test rows."""
     labels_per_class: int | None = None
-    """Use only this many labelled rows of each class besides the test rows, validation rows
-    included (drawn by the experiment's seed; a larger number keeps the rows of a smaller). When
-    multilabel, of each set of labels."""
+    """Use only this many labelled rows of each class (when multilabel, of each set of labels)
+    besides the test rows, validation rows included; drawn by the experiment's seed, so that a
+    larger number keeps the rows of a smaller one."""
     validation_fraction: float = 0.1
     """Share of the rows left after the test rows; 0 for no validation split."""
     test_fraction: float = 0.2

@@ -23,7 +23,7 @@ __all__ = ["DataConfig", "Split", "Splits", "load_splits"]
 
 # Each draw has its own stream, so that test rows do not depend on the validation fraction.
 UNUSED = "unused"
-"""In no split, since there are labelled rows enough."""
+"""Name of the split of rows that are in none, since there are labelled rows enough."""
 _LIMIT, _TEST, _VALIDATION, _BUDGET = 0, 1, 2, 3
 
 
@@ -54,11 +54,11 @@ class Split:
         return self.texts[index], None if self.pairs is None else self.pairs[index]
 
     def joined(self, separator: str) -> list[str]:
-        """One string for each row, see :func:`joined`."""
+        """One string for each row, as :func:`joined` makes it."""
         return joined(self.texts, self.pairs, separator)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Split:
-        """The rows at ``indices``, in that order."""
+        """The split with the rows at ``indices`` alone, in that order."""
         indices = np.asarray(indices, dtype=np.int64)
         return Split(
             ids=[self.ids[i] for i in indices],
@@ -139,7 +139,7 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
 
 
 def _of_source(source: Source, config: DataConfig) -> list[str]:
-    """Decisions made while reading, and which splits are drawn though others were given."""
+    """Decisions made while reading, and the splits that are drawn though others were given."""
     decisions = [*source.decisions, *(d for _, table in source.tables for d in table.decisions)]
     given = {split for split, _ in source.tables} - {None, "train"}
     fractions = {"test": config.test_fraction, "validation": config.validation_fraction}

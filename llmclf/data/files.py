@@ -99,7 +99,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 
 def _refuse_binary(path: Path, encoding: str) -> None:
-    """Name the two kinds of file that decode without an error and are still wrong."""
+    """Refuse the two kinds of file that decode without an error and are still wrong, by name."""
     with _open(path) as file:
         head = file.read(4096)
     if not head.strip():
@@ -114,7 +114,7 @@ def _refuse_binary(path: Path, encoding: str) -> None:
 
 
 def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends, which may be LF, CR LF or CR."""
+    """Lines of a file with their ends, which may be LF, CR LF or CR."""
     # utf-8-sig takes a byte order mark away if there is one.
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     size = 0

@@ -144,7 +144,8 @@ def _printable(name: str) -> bool:
 
 
 def _refuse_twins(column: str, names: pl.Series) -> None:
-    """Labels that a reader takes for one: ``advice`` and ``Advice``, composed and decomposed é."""
+    """Refuse labels that a reader takes for one: ``advice`` and ``Advice``, composed and decomposed
+    é."""
     counts = dict(names.value_counts().iter_rows())
     twins: dict[str, list[str]] = {}
     for name in sorted(counts):
@@ -167,7 +168,8 @@ def sort_names(names: set[str]) -> tuple[str, ...]:
 
 
 def to_targets(label: pl.Series, names: tuple[str, ...]) -> np.ndarray:
-    """Indices into ``names``, int64 (N,), or float32 0/1 (N, C) for lists of names."""
+    """Targets from label names: indices into ``names``, int64 (N,), or float32 0/1 (N, C) for lists
+    of names."""
     if label.dtype != pl.List:
         return label.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
     targets = np.zeros((len(label), len(names)), np.float32)

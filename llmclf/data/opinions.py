@@ -26,7 +26,7 @@ THRESHOLD = 0.5
 
 
 def read_opinions(archive: Path, domain: str | None = None) -> SourceTable:
-    """Columns id, text, label, domain, rating, spread, group of one domain or of all four.
+    """Rated sentences of one domain or of all four: id, text, label, domain, rating, spread, group.
 
     ``spread`` is the standard deviation of the ratings (15 to 99 raters, mostly 20). ``group``
     names the review or article that a sentence was cut from, as far as the archive tells: amazon
@@ -72,7 +72,8 @@ def _read_domain(tar: tarfile.TarFile, domain: str) -> pl.DataFrame:
 
 
 def _read_member(tar: tarfile.TarFile, name: str, columns: list[str]) -> pl.DataFrame:
-    """Tab-separated lines without quoting or header; one of the files starts with a BOM."""
+    """A member's tab-separated lines, without quoting or header; one of the files starts with a
+    BOM."""
     file = tar.extractfile(f"hutto_ICWSM_2014/{name}")
     assert file is not None, name
     # Not splitlines(): it would also split inside a text at the odd Unicode line separator.

@@ -20,7 +20,7 @@ EXAMPLES = 5
 
 
 def comparable_rows(splits: Splits) -> pl.DataFrame:
-    """All rows: split (0, 1, 2), id, text, normalised text and label code; ``exact`` and
+    """All rows with split (0, 1, 2), id, text, normalised text and label code; ``exact`` and
     ``normalised`` are the hashes of the two texts."""
     frames = []
     for number, (_, split) in enumerate(splits.named()):
@@ -44,7 +44,7 @@ def comparable_rows(splits: Splits) -> pl.DataFrame:
 
 
 def normalised(split: Split) -> pl.Series:
-    """What makes two rows repeats of each other: the normalised text, and that of the pair."""
+    """What makes two rows repeats of each other: their normalised text, and the pair's."""
     columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
     parts = [normalise(pl.Series(values, dtype=pl.String)) for values in columns]
     return pl.select(pl.concat_str(parts, separator=BETWEEN)).to_series()
@@ -75,7 +75,7 @@ def _label_codes(split: Split) -> pl.Series:
 
 
 def repeats_within(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Split -> kind -> rows that repeat an earlier row of the split."""
+    """Repeats by split -> kind -> rows that repeat an earlier row of the split."""
     repeats: dict[str, dict[str, int]] = {}
     for number, name in enumerate(NAMES):
         part = rows.filter(pl.col("split") == number)
@@ -85,7 +85,8 @@ def repeats_within(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def repeats_across(rows: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """``train/test`` and so on -> kind -> rows of the second split found in the first, examples."""
+    """Repeats by pair of splits, ``train/test`` and so on -> kind -> rows of the second split that
+    the first has too, and examples."""
     repeats: dict[str, dict[str, dict[str, Any]]] = {}
     for a, b in combinations(range(len(NAMES)), 2):
         earlier = rows.filter(pl.col("split") == a)
@@ -108,7 +109,7 @@ def leaking_rows(rows: pl.DataFrame) -> pl.Series:
 
 
 def leaked_rows(rows: pl.DataFrame) -> dict[str, int]:
-    """Validation and test -> rows that an earlier split has as well."""
+    """Number of rows that an earlier split has as well, of validation and of test."""
     first = pl.col("split").min().over("normalised") < pl.col("split")
     counts = dict(rows.filter(first)["split"].value_counts().iter_rows())
     return {name: counts.get(number, 0) for number, name in enumerate(NAMES) if number}
@@ -147,7 +148,8 @@ def add_near(
 
 
 def seen_test_rows(rows: pl.DataFrame, near: pl.Series) -> dict[str, str]:
-    """Id of each test row that an earlier split repeats -> exact, normalised or near."""
+    """Kind of repeat (exact, normalised or near) by id, of the test rows that an earlier split
+    repeats."""
     test = rows.filter(pl.col("split") == TEST)
     earlier = rows.filter(pl.col("split") < TEST)
     kind = (

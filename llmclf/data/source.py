@@ -86,7 +86,8 @@ def _find_source(name: str, encoding: str) -> Source:
 
 
 def _read_folder(folder: Path, encoding: str) -> Source:
-    """train/validation/test files (or shards of them), one file, or classes as sub-folders."""
+    """A folder's tables: train/validation/test files (or shards of them), one file, or classes as
+    sub-folders."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path))
     parts = [(split, path) for path in files if (split := _split_of(path))]
     if parts:
@@ -106,13 +107,14 @@ def _read_folder(folder: Path, encoding: str) -> Source:
 
 
 def _split_of(path: Path) -> SplitName | None:
-    """Split by the file's name: ``test.csv`` or a shard like ``train-00000-of-00002.parquet``."""
+    """Split that a file's name tells: ``test.csv`` or a shard like
+    ``train-00000-of-00002.parquet``."""
     stem = path.name.lower().removesuffix(".gz").removesuffix(suffix(path))
     return SPLIT_NAMES.get(re.sub(r"-\d+-of-\d+$", "", stem))
 
 
 def _read_class_folders(folder: Path, encoding: str) -> Source:
-    """``folder/<class>/*.txt``, or ``folder/{train,test}/<class>/*.txt``."""
+    """Tables of ``folder/<class>/*.txt``, or ``folder/{train,test}/<class>/*.txt``."""
     known = {"text": "text", "label": "label", "id": "id"}
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
     splits = [(SPLIT_NAMES[p.name.lower()], p) for p in folders if p.name.lower() in SPLIT_NAMES]

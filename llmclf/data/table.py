@@ -19,14 +19,15 @@ from llmclf.config import DataError
 
 @dataclass(frozen=True)
 class SourceTable:
-    """Rows of one file, or of one split of a hub data set."""
+    """The rows of one file, or of one split of a hub data set, as they were read."""
 
     name: str
     """How messages call it: the file name."""
     frame: pl.DataFrame
     """All columns are String; lists and objects are JSON text."""
     kinds: dict[str, dict[str, int]]
-    """Column -> kind of value found (string, number, boolean, list, object) -> its first row."""
+    """Column -> kind of value that occurs (string, number, boolean, list, object) -> its first
+    row."""
     decisions: tuple[str, ...] = ()
     """What was guessed while reading."""
 
@@ -73,7 +74,7 @@ def cell(value: Any) -> tuple[str, str | None]:
 
 
 def from_frame(name: str, frame: pl.DataFrame) -> SourceTable:
-    """Table of a typed frame (Parquet, Arrow)."""
+    """The table of a typed frame (Parquet, Arrow)."""
     kinds: dict[str, dict[str, int]] = {}
     columns = []
     for series in frame:

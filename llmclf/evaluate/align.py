@@ -9,7 +9,7 @@ from llmclf.evaluate.predictions import Predictions
 
 
 def aligned(reference: Predictions, other: Predictions, name: str) -> Predictions:
-    """``other`` with the rows and labels in the order of ``reference``.
+    """The predictions ``other`` with the rows and labels in the order of ``reference``.
 
     Raises DataError, naming ``name``, unless both have the same rows, true labels and label names.
     """

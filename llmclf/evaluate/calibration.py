@@ -44,7 +44,7 @@ class Calibration:
     """Why nothing was fitted."""
 
     def apply(self, predictions: Predictions) -> Predictions:
-        """The same rows with calibrated probabilities, and with thresholds when multilabel."""
+        """The predictions with calibrated probabilities, and with thresholds when multilabel."""
         return replace(
             predictions,
             probabilities=tempered(predictions, self.temperature),
@@ -60,7 +60,7 @@ class Calibration:
         )
 
     def to_json(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """Plain JSON values, thresholds by label."""
+        """The calibration as plain JSON values, thresholds by label."""
         thresholds = self.thresholds and dict(zip(labels, self.thresholds, strict=True))
         return {
             "temperature": self.temperature,
@@ -82,7 +82,8 @@ class Calibration:
 
 
 FILE = "calibration.json"
-"""In the model folder of what has no output layer to fold the temperature into."""
+"""Name of the file in the folder of a model that has no output layer to fold the temperature
+into."""
 
 
 def write(calibration: Calibration, labels: tuple[str, ...], folder: Path) -> None:
@@ -231,9 +232,9 @@ class Coverage:
     share: np.ndarray
     """Share of the rows that are answered, rising, float64 (K)."""
     accuracy: np.ndarray
-    """Of these rows, float64 (K)."""
+    """Accuracy on the rows that are answered, float64 (K)."""
     confidence: np.ndarray
-    """Least confidence that is answered, float64 (K)."""
+    """Least confidence that is answered, at each share, float64 (K)."""
     area: float
     """Mean error over all shares, AURC of Geifman and El-Yaniv (2017): 0 is best."""
 

@@ -76,7 +76,7 @@ class ScoreColumns:
     def _matthews(
         self, hit: np.ndarray, given: np.ndarray, true: np.ndarray, rows: float
     ) -> np.ndarray:
-        """R_K of Gorodkin (2004); when multilabel the mean of each label's own."""
+        """Matthews correlation R_K of Gorodkin (2004); when multilabel the mean over the labels."""
         if self.multilabel:
             covariance = hit * rows - true * given
             spread = true * (rows - true) * given * (rows - given)

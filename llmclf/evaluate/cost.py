@@ -21,9 +21,10 @@ class Cost:
     of them share. Behind a server: of a request, of which a row may take several, as
     ``api.concurrency`` of them are under way. None where no device holds the whole model."""
     latency_p99_seconds: float | None = None
-    """99th percentile; None with fewer than 100 rows."""
+    """99th percentile of the same times; None with fewer than 100 rows."""
     peak_memory_bytes: int | None = None
-    """Of the busiest device: allocated GPU memory, or on a CPU the process's resident memory."""
+    """Peak memory of the busiest device: allocated GPU memory, or on a CPU the process's resident
+    memory."""
     total_parameters: int | None = None
     trainable_parameters: int | None = None
     train_tokens: int | None = None
@@ -37,19 +38,19 @@ class Cost:
     device_hours: float | None = None
     """Devices times hours of training."""
     train_energy_joules: float | None = None
-    """Of GPUs and CPUs while training, evaluations included; of an interrupted run, None."""
+    """Energy of GPUs and CPUs while training, evaluations included; None for an interrupted run."""
     predict_energy_joules: float | None = None
-    """Likewise, of the forward passes over the test rows."""
+    """Energy of GPUs and CPUs in the forward passes over the test rows."""
     energy_meters: list[str] | None = None
     """What the energy was read from: nvml (GPUs), rapl (CPUs, other processes included); None:
     nothing could be read."""
     input_tokens: int | None = None
     """Tokens of all prompts that a server was sent, as it counts them."""
     output_tokens: int | None = None
-    """Tokens that it wrote."""
+    """Tokens that a server wrote."""
     price: float | None = None
-    """Of these tokens, at the prices in the settings and in their currency."""
+    """Price of input and output tokens, at the prices in the settings and in their currency."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The cost as plain JSON values."""
         return asdict(self)

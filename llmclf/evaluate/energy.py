@@ -21,7 +21,7 @@ SAMPLING_SECONDS = 30.0
 """RAPL's counters start again at zero, at full load after some 20 minutes."""
 RAPL = Path("/sys/class/powercap")
 Reading = tuple[list[str], float | None]
-"""Names of the meters of one rank, and joules."""
+"""Names of the meters of one rank, and their joules."""
 
 
 class EnergyMeter(AbstractContextManager["EnergyMeter"]):
@@ -41,7 +41,8 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
 
     @property
     def joules(self) -> float | None:
-        """Of the closed context; None where nothing can be read, or a counter failed meanwhile."""
+        """Joules while the context was open; None where nothing can be read, or a counter failed
+        meanwhile."""
         return self._joules
 
     @property
@@ -75,7 +76,7 @@ class EnergyMeter(AbstractContextManager["EnergyMeter"]):
 
 
 def rapl_counters(root: Path) -> list[Callable[[], float]]:
-    """One for each CPU package whose counter may be read: joules since its last call."""
+    """Counters of the CPU packages that may be read; each gives the joules since its last call."""
     packages = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
     # intel-rapl:0:1 and so on are parts of intel-rapl:0; psys, where there is one, holds it all.
     whole = [p for p in packages if p.name.count(":") == 1 and _text(p / "name") != "psys"]
@@ -105,7 +106,8 @@ def _text(path: Path) -> str:
 
 
 def nvml_counters(gpus: Sequence[str]) -> list[Callable[[], float]]:
-    """One for each GPU: joules since its last call; none where NVML or a counter is missing."""
+    """Counters of these GPUs, each giving the joules since its last call; none where NVML or a
+    counter is missing."""
     if not gpus:
         return []
     try:
@@ -132,7 +134,7 @@ def _nvml_counter(pynvml: Any, handle: Any) -> Callable[[], float]:
 
 
 def meter_of(accelerator: Accelerator) -> EnergyMeter:
-    """For the GPU of this rank, and on one rank of each machine for its CPUs."""
+    """The meter of this rank: its GPU, and on one rank of each machine the machine's CPUs."""
     import torch  # a report imports nothing of it
 
     device = accelerator.device
@@ -141,8 +143,8 @@ def meter_of(accelerator: Accelerator) -> EnergyMeter:
 
 
 def total(readings: Sequence[Reading]) -> float | None:
-    """Joules of several meters; None unless one of them reads something, and all that do have not
-    failed: a part of the energy is not the energy."""
+    """Joules of several meters together; None unless one of them reads something, and all that do
+    have not failed: a part of the energy is not the energy."""
     known = [joules for meters, joules in readings if meters]
     if not known or None in known:
         return None

@@ -17,7 +17,7 @@ from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
 TOLERANCE = 1e-6
-"""Of comparisons of a probability with a mean of probabilities, as cleanlab has it."""
+"""Tolerance of comparing a probability with a mean of probabilities, as cleanlab has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class ConfidentError:
     text: str | None
     """None where the run folder does not hold the texts."""
     label: str
-    """As given; when multilabel several joined by ", ", and empty for none."""
+    """The given label; when multilabel several joined by ", ", and empty for none."""
     predicted: str
     confidence: float
 
@@ -53,7 +53,7 @@ class LengthBucket:
 
     low: int
     high: int
-    """Words, both included."""
+    """Words of the longest text; both ends are included."""
     rows: int
     accuracy: float
     macro_f1: float
@@ -65,11 +65,11 @@ class SeenRows:
 
     rows: int
     kinds: dict[str, int]
-    """exact, normalised (as the audit has it) and near -> rows."""
+    """Kind of repeat (exact, normalised as the audit has it, near) -> rows."""
     score: float
-    """On all test rows, in the report's metric."""
+    """Score of all test rows, in the report's metric."""
     score_without: float | None
-    """On the rows that were not seen; None where every row was."""
+    """Score of the rows that were not seen; None where every row was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,14 +285,14 @@ def _smallest_difference_last(cell: ConfusionDifference) -> tuple[int, str, str]
 
 
 def _confusions(predictions: Predictions) -> np.ndarray:
-    """Counts by true and predicted label, int64 (C, C + 1); the last column is of invalid rows."""
+    """Counts by true and predicted label, int64 (C, C + 1); the last column counts invalid rows."""
     size, predicted = len(predictions.labels), predictions.predicted
     cell = predictions.targets * (size + 1) + np.where(predicted < 0, size, predicted)
     return np.bincount(cell, minlength=size * (size + 1)).reshape(size, size + 1)
 
 
 def _names(predictions: Predictions, decision: np.ndarray) -> str:
-    """Name of a label index, or names of a row of 0 and 1."""
+    """Name of a label index, or the names of a row of 0 and 1 joined."""
     if predictions.multilabel:
         return ", ".join(predictions.labels[c] for c in np.flatnonzero(decision))
     return predictions.labels[int(decision)]

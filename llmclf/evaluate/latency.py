@@ -10,10 +10,10 @@ import numpy as np
 
 ROWS = 200
 SECONDS = 10.0
-"""No further row is timed after these."""
+"""Seconds after which no further row is timed."""
 WARM_UP = 3
 LEAST_FOR_P99 = 100
-"""With fewer, the 99th percentile is hardly more than the slowest row."""
+"""Rows without which the 99th percentile is hardly more than the slowest one."""
 
 
 def one_by_one(classify: Callable[[int], object], rows: int) -> list[float]:

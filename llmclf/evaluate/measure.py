@@ -25,13 +25,14 @@ class Measured:
     """What a block of code took; filled in when it ends."""
 
     seconds: float = 0.0
-    """On this process."""
+    """Seconds on this process."""
     peak_memory_bytes: int = 0
-    """As ``Cost.peak_memory_bytes``, over all processes."""
+    """Peak memory over all processes, as ``Cost.peak_memory_bytes``."""
     joules: float | None = None
-    """Of all meters of all processes; None where nothing, or not everything, could be read."""
+    """Joules of all meters of all processes; None where nothing, or not everything, could be
+    read."""
     energy_meters: list[str] | None = None
-    """As in :class:`.cost.Cost`."""
+    """Names of the meters that were read, as in :class:`.cost.Cost`."""
 
 
 @contextmanager

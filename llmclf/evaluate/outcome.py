@@ -16,7 +16,7 @@ class Outcome:
     """What running an approach gave."""
 
     validation: Predictions | None
-    """None where there are no validation rows."""
+    """Predictions of the validation rows; None where there are none."""
     test: Predictions
     cost: Cost
     calibration: Calibration | None = None

@@ -32,7 +32,7 @@ from llmclf.evaluate.resample import (
 )
 
 ALPHA = 0.05
-"""Of every test."""
+"""Level of every test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,8 @@ class Estimate:
     """Mean over folds of the mean over seeds, on the rows as they are."""
     low: float
     high: float
-    """95% interval: rows, and where there are several, folds and seeds, resampled."""
+    """95% interval, its lower end ``low``: rows, and where there are several, folds and seeds,
+    resampled."""
     sampling_low: float
     sampling_high: float
     """95% interval of the rows alone: how much other test rows would change the score."""
@@ -81,17 +82,17 @@ class Difference:
     value: float
     low: float
     high: float
-    """95% interval, paired by row."""
+    """95% interval, its lower end ``low``, paired by row."""
     p_value: float
-    """Two-sided, of no difference, from the resamples."""
+    """Two-sided p value of no difference, from the resamples."""
     p_holm: float
-    """The same, corrected over all pairs of methods (Holm 1979)."""
+    """The p value of no difference, corrected over all pairs of methods (Holm 1979)."""
     p_equivalent: float
-    """Of a difference of the margin or more (two one-sided tests, Schuirmann 1987)."""
+    """p value of a difference of the margin or more (two one-sided tests, Schuirmann 1987)."""
     equivalent: bool
     """Whether ``p_equivalent`` is below 0.05: the methods are within the margin of each other."""
     mcnemar: McNemar | None
-    """On accuracy, first seed of each fold."""
+    """McNemar's test on accuracy, first seed of each fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Statistics:
     """All methods of a comparison."""
 
     metric: str
-    """What differences are taken of, such as macro_f1."""
+    """Score that differences are taken of, such as macro_f1."""
     margin: float
     """Largest difference that does not matter."""
     resamples: int
@@ -111,7 +112,7 @@ class Statistics:
     estimates: dict[str, dict[str, Estimate]]
     """Method -> metric -> score."""
     differences: tuple[Difference, ...]
-    """Of every pair of methods, the better one first."""
+    """Differences of every pair of methods, the better one first."""
 
 
 def compare(
@@ -172,7 +173,7 @@ def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
 def _differences(
     runs: dict[str, Runs], sampled: dict[str, Sampled], metric: str, margin: float, seed: int
 ) -> tuple[Difference, ...]:
-    """Of every pair, the better method first, the p values corrected over all pairs."""
+    """Differences of every pair, the better method first, the p values corrected over all pairs."""
     lower_is_better = metric in ("nll", "brier", "ece")
     order = sorted(
         sampled, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
@@ -240,7 +241,7 @@ def paired_draws(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values of a family of tests (Holm 1979), in their order."""
+    """Adjusted p values of a family of tests (Holm 1979), in the order they are given."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

@@ -19,7 +19,7 @@ from llmclf.config import DataError
 
 PREFIX = "p_"
 THRESHOLDS = "thresholds"
-"""Key of the file's metadata."""
+"""Key of the thresholds in the file's metadata."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The decision, shaped and typed as ``targets``.
+        """Decision for each row, shaped and typed as ``targets``.
 
         The likeliest label, the first one on a tie, and -1 for an invalid row; when multilabel, all
         with p of their threshold or more.
@@ -95,7 +95,7 @@ class Predictions:
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Predictions:
-        """The rows at these indices, in that order."""
+        """Predictions of the rows at these indices, in that order."""
         rows = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
@@ -106,7 +106,8 @@ class Predictions:
         )
 
     def with_labels(self, labels: Sequence[str]) -> Predictions:
-        """The same with the labels in this order. Raises ValueError unless they are the same."""
+        """The predictions with the labels in this order. Raises ValueError unless they are the
+        same."""
         _require(sorted(labels) == sorted(self.labels), f"labels: {labels}, not {self.labels}")
         columns = [self.labels.index(label) for label in labels]
         thresholds = self.thresholds and tuple(self.thresholds[c] for c in columns)

@@ -1,4 +1,5 @@
-"""What says nothing of the text: every row gets the label shares of the training rows."""
+"""The prior, which says nothing of the text: every row gets the label shares of the training
+rows."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from llmclf.evaluate.predictions import Predictions
 
 
 def prior(train_targets: np.ndarray, test: Predictions) -> Predictions:
-    """The test rows with these shares as probabilities.
+    """Predictions of the test rows that have the shares of the training labels as probabilities.
 
     ``train_targets``: int64 (N,), or 0/1 (N, C) for a multilabel task.
     """

@@ -40,7 +40,7 @@ class Sampled:
     """Metric -> score without each unit, (N,); only for one fold."""
 
     def value(self, metric: str) -> float:
-        """Mean over folds of the mean over seeds."""
+        """The metric's mean over folds of the mean over seeds."""
         return float(np.mean([seeds.mean() for seeds in self.values[metric]]))
 
 
@@ -172,7 +172,8 @@ def student_t(
 
 @dataclass(frozen=True)
 class Correction:
-    """Of a bootstrap distribution for bias and skewness (BCa, Efron 1987); none as it stands here.
+    """Correction of a bootstrap distribution for bias and skewness (BCa, Efron 1987); by default it
+    corrects nothing.
 
     Intervals and p values are corrected alike, so that they agree.
     """
@@ -182,8 +183,8 @@ class Correction:
 
     @classmethod
     def of(cls, value: float, draws: np.ndarray, jackknife: np.ndarray) -> Correction:
-        """``jackknife``: the score without each row, (N,). No correction where all draws lie on one
-        side of the score, or no row changes it."""
+        """Correction from a score, its draws and its ``jackknife``, the score without each row,
+        (N,); none where all draws lie on one side of the score, or no row changes it."""
         below = (draws < value).mean() + (draws == value).mean() / 2
         deviations = jackknife.mean() - jackknife
         squares = (deviations**2).sum()
@@ -193,12 +194,12 @@ class Correction:
         return cls(bias=float(norm.ppf(below)), acceleration=float(acceleration))
 
     def share(self, level: float) -> float:
-        """Of the draws that lie below the end of a one-sided interval of this level."""
+        """Share of the draws that lie below the end of a one-sided interval of this level."""
         z = self.bias + norm.ppf(level)
         return float(norm.cdf(self.bias + z / (1 - self.acceleration * z)))
 
     def level(self, share: float) -> float:
-        """Of the one-sided interval that ends where this share of the draws lies below it."""
+        """Level of the one-sided interval that ends where this share of the draws lies below it."""
         z = norm.ppf(np.clip(share, 1e-9, 1 - 1e-9)) - self.bias
         scale = 1 + self.acceleration * z
         return float(norm.cdf(z / scale - self.bias)) if scale > 0 else float(z > 0)

@@ -1,4 +1,4 @@
-"""What is read again and again while something else runs."""
+"""A sampler: what is read again and again while something else runs."""
 
 from __future__ import annotations
 

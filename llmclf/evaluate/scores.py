@@ -60,7 +60,8 @@ def negative_log_likelihood(predictions: Predictions) -> float:
 
 
 def nll_by_row(predictions: Predictions) -> np.ndarray:
-    """-ln p(truth) of each row, its mean over labels when multilabel: float64 (N,)."""
+    """Negative log-likelihood of each row, -ln p(truth), the mean over its labels when multilabel:
+    float64 (N,)."""
     p, targets = predictions.probabilities, predictions.targets
     if predictions.multilabel:
         truth = np.where(targets == 1, p, 1 - p)
@@ -88,7 +89,7 @@ def brier_by_row(predictions: Predictions) -> np.ndarray:
 
 
 def expected_calibration_error(predictions: Predictions) -> float:
-    """|accuracy - confidence|, averaged over 15 equal-width bins of the top probability.
+    """Mean |accuracy - confidence| over 15 equal-width bins of the top probability.
 
     Guo et al. (2017), equation 3; bin m is ((m - 1) / 15, m / 15].
     """
@@ -138,7 +139,7 @@ def _confusion(predictions: Predictions) -> np.ndarray:
 
 
 def _unanswered(predictions: Predictions) -> np.ndarray:
-    """Invalid rows by true label (C)."""
+    """Number of invalid rows by true label (C)."""
     columns = len(predictions.labels)
     if predictions.invalid is None:
         return np.zeros(columns, dtype=np.int64)

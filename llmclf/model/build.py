@@ -182,7 +182,8 @@ def _check_loaded(
 
 @contextlib.contextmanager
 def gathered(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Make parameters that ZeRO-3 has divided whole on every rank; changes are those of rank 0."""
+    """Gather parameters that ZeRO-3 has sharded whole on every rank in this block; changes are
+    those of rank 0."""
     divided = [p for p in parameters if is_sharded(p)]
     if not divided:
         yield
@@ -241,7 +242,8 @@ def output_layer(model: nn.Module, family: Family) -> tuple[str, nn.Linear]:
 def _align_head(
     model: PreTrainedModel, layer: nn.Linear, trained: list[str], labels: Sequence[str]
 ) -> None:
-    """Rows of a trained head mean names, not positions: reorder them, or start the layer afresh."""
+    """Reorder the rows of a trained head, which mean names, not positions, or start the layer
+    afresh."""
     if sorted(trained) == sorted(labels):
         order = torch.tensor([trained.index(name) for name in labels])
         with torch.no_grad():

@@ -7,8 +7,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 
 def refusal(error: BaseException, checkpoint: str) -> str | None:
-    """What to do where the hub answered that it does not hand a checkpoint out; None where it was
-    something else. transformers raises an OSError for all, caused by what the hub said."""
+    """What to do where the hub answered that it does not hand a checkpoint out; None where the
+    error was another one."""
     login = "give this machine a token of your account: `hf auth login`, or HF_TOKEN."
     cause: BaseException | None = error
     while cause is not None:

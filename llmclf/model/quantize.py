@@ -34,7 +34,8 @@ def quantization_config(
 
 
 def frozen_quantization_config(quantize: Quantize, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """The same for a model that does not learn: transformers leaves its output layer in float."""
+    """The settings for ``from_pretrained`` of a model that does not learn: transformers leaves its
+    output layer in float."""
     return _settings(quantize, dtype, None)
 
 

@@ -46,7 +46,8 @@ def tune(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel | PeftM
 
 
 def learns(name: str, family: Family, first_trained: int, num_blocks: int) -> bool:
-    """Whether a parameter learns when the blocks from ``first_trained`` on do (-1: everything)."""
+    """Whether a parameter learns when the blocks from ``first_trained`` on do (-1: everything).
+    ``name``: the parameter's; ``num_blocks``: all blocks of the model."""
     if within(name, family.unused):
         return False
     if first_trained < 0 or within(name, family.head):
@@ -183,7 +184,8 @@ def divide_logits(model: PreTrainedModel | PeftModel, temperature: float) -> Non
 
 
 def _drop_local_base(folder: Path) -> None:
-    """The base lies in the folder itself: a path of the training machine would only mislead."""
+    """Forget where the base model lay: it lies in the folder itself, and a path of the training
+    machine would only mislead."""
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form, which names that path, too
     path = folder / "adapter_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))

@@ -49,7 +49,8 @@ class Setting:
     model: ModelConfig
     precision: Precision
     autocast: bool
-    """fp32 weights under autocast; False: weights and activations in ``precision`` (ZeRO)."""
+    """Whether fp32 weights are under autocast; if not, weights and activations are in ``precision``
+    (ZeRO)."""
     gradient_checkpointing: bool = False
     device: Device = "cuda"
 
@@ -59,11 +60,13 @@ class Activations:
     """Bytes of a micro-batch beyond weights, optimizer states and gradients that stay."""
 
     saved: float
-    """Alive between forward and backward."""
+    """Bytes alive between forward and backward."""
     peak: float
-    """The most at any moment of forward and backward; a gradient counts until it is added up."""
+    """Bytes at the fullest moment of forward and backward; a gradient counts until it is added
+    up."""
     peak_with_gradients: float
-    """The same with gradients counted from nothing, as in a step of one micro-batch."""
+    """Bytes at the fullest moment with gradients counted from nothing, as in a step of one
+    micro-batch."""
 
     def __add__(self, other: Activations) -> Activations:
         return self._each(other, lambda a, b: a + b)
@@ -93,7 +96,7 @@ class Traces:
     """Traces of one model configuration; each model is built once."""
 
     def __init__(self, config: PretrainedConfig) -> None:
-        """``config``: of the classification model, labels and padding token included."""
+        """Trace the model of ``config``, labels and padding token included."""
         self.config = config
         self.fake = config.model_type not in VALUES_NEEDED
         self.mode: Any = fake_tensors() if self.fake else nullcontext()
@@ -102,7 +105,7 @@ class Traces:
         self.traced: dict[tuple[Setting, int, int, int], Activations] = {}
 
     def inventory(self, model: ModelConfig, train: TrainConfig) -> list[Weight]:
-        """Every parameter of the whole model, tuned so and in the optimizer's groups."""
+        """Every parameter of the whole model, tuned and grouped by these settings."""
         if (model, train) not in self.inventories:
             tuned = _tuned(self.config, model)
             self.inventories[model, train] = inventory(tuned, family_of(self.config), train)
@@ -169,7 +172,7 @@ def _period(config: PretrainedConfig) -> int:
 
 
 def at_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:
-    """The same model with its first ``depth`` blocks only."""
+    """The configuration of the same model with its first ``depth`` blocks only."""
     shallow = copy.deepcopy(config)
     full = config.num_hidden_layers
     for name, value in vars(config).items():
@@ -201,7 +204,7 @@ def _model(config: PretrainedConfig, setting: Setting) -> nn.Module:
 
 
 def _put_on_the_cpu(model: nn.Module) -> None:
-    """Zeros for weights on the meta device: fake ones under FakeTensorMode."""
+    """Put weights of the meta device on the CPU as zeros: fake ones under FakeTensorMode."""
     made: dict[int, Any] = {}  # tied weights stay tied
     for module in model.modules():
         parameters = module.named_parameters(recurse=False, remove_duplicate=False)

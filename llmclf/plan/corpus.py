@@ -33,7 +33,7 @@ class Corpus:
     mean_tokens: float | None
     num_labels: int
     source: str
-    """Where these come from, for the reader."""
+    """Where lengths and rows come from, for the reader."""
 
 
 def read_corpus(

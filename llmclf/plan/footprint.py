@@ -22,7 +22,7 @@ from llmclf.train.model_builder import strategy_problem
 
 
 def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
-    """Why the three cannot go together; None where they can."""
+    """Why a method, a quantisation and a strategy cannot go together; None where they can."""
     if quantize != "none" and method not in QUANTIZED_METHODS:
         return "quantised weights cannot learn: use lora or head"
     return strategy_problem(quantize, strategy)
@@ -39,9 +39,9 @@ class Bytes:
     workspace: int
     """Communication buffers, gathered and dequantised weights (an upper bound)."""
     total: int
-    """At the fullest moment: the start of the backward pass, or the update."""
+    """Bytes at the fullest moment: the start of the backward pass, or the update."""
     host_per_process: int = 0
-    """Of the machine's memory, for each process on it (zero3_offload)."""
+    """Bytes of the machine's memory for each process on it (zero3_offload)."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class PlannedRun:
     """Everything about a run that its memory depends on, but the micro-batch."""
 
     traces: Traces
-    """Of the classification model's configuration, as ``prepare_config`` leaves it."""
+    """Traces of the classification model's configuration, as ``prepare_config`` leaves it."""
     model: ModelConfig
     train: TrainConfig
-    """Decides the optimizer's groups."""
+    """Settings of training, which decide the optimizer's groups."""
     strategy: Strategy
     world_size: int
     precision: Precision
@@ -83,7 +83,7 @@ class PlannedRun:
         )
 
     def with_activations(self, acts: Activations, *, accumulation: int) -> Bytes:
-        """The total, given the activations."""
+        """The bytes of the run, given those of its activations."""
         s = self.states
         if self.strategy == "single" and accumulation == 1:
             # Gradients start from none: the last ones come when most activations are gone.

@@ -110,7 +110,7 @@ def known_config(checkpoint: str) -> PretrainedConfig:
 
 def config_for_planning(checkpoint: str) -> tuple[PretrainedConfig, bool]:
     """The checkpoint's own configuration and True, or where it cannot be had, a known one and
-    False.
+    False. Raises ConfigError where there is neither.
 
     Raises ConfigError where there is neither.
     """

@@ -31,15 +31,15 @@ HEADROOM = 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """What there is to run on."""
+    """The devices that a run may use."""
 
     number: int
-    """Over all machines."""
+    """Devices over all machines."""
     per_machine: int
     capacity: int
     """Bytes of each device that a run may take."""
     host_memory: int | None = None
-    """Bytes of each machine; None: not asked."""
+    """Bytes of each machine's own memory; None: not asked."""
 
     @property
     def machines(self) -> int:
@@ -48,16 +48,16 @@ class Devices:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One line of the plan."""
+    """One line of the plan: a method under a strategy."""
 
     tune: Tune
     quantize: Quantize
     strategy: Strategy
     devices: int
     problem: str | None = None
-    """Why it is impossible, or None."""
+    """Why the option is impossible, or None."""
     bytes: Bytes | None = None
-    """Per device, at ``micro_batch_size`` rows, or at one row where none fits."""
+    """Bytes per device, at ``micro_batch_size`` rows, or at one row where none fits."""
     fits: bool = False
     micro_batch_size: int = 0
     """Rows per device to launch with."""
@@ -65,9 +65,9 @@ class Option:
     """The most rows that would fit, up to 4,096."""
     gradient_checkpointing: bool = False
     host_bytes: int = 0
-    """Of the memory of one machine, for all processes on it (zero3_offload)."""
+    """Bytes of one machine's memory for all processes on it (zero3_offload)."""
     exceeds_host: bool = False
-    """Whether that is more than the machine has."""
+    """Whether ``host_bytes`` are more than the machine has."""
 
     @property
     def method(self) -> str:

@@ -24,17 +24,17 @@ class Report:
 
     recipe: Path
     rest: Sequence[str]
-    """The recipe's own options, as given."""
+    """Options of the recipe, as they were given."""
     saves_adapter: bool
     """Whether the recipe sets ``model.save=adapter``, which LoRA alone can."""
     devices: Devices
     device_memory: str
-    """As given."""
+    """Memory of a device, as it was given."""
     options: Sequence[Option]
     own: Option | None
-    """The cheapest that fits of the recipe's method."""
+    """The cheapest option that fits of the recipe's method."""
     overall: Option | None
-    """The cheapest that fits."""
+    """The cheapest option that fits."""
     time: dict[str, Any]
 
     def launch(self, chosen: Option) -> str:
@@ -51,10 +51,9 @@ class Report:
 def launch_line(
     chosen: Option, recipe: Path, rest: Sequence[str], *, machines: int = 1, merged: bool = False
 ) -> str:
-    """The exact command; ``rest`` are the overrides that the plan was made with.
-
-    ``merged``: the recipe saves an adapter, which only LoRA has.
-    """
+    """The exact command for one option. ``rest``: the overrides that the plan was made with;
+    ``machines``: how many it runs on; ``merged``: whether the recipe saves an adapter, which only
+    LoRA has."""
     words = ["accelerate", "launch", "--config_file", f"launch/accelerate/{chosen.strategy}.yaml"]
     if chosen.strategy != "single":
         words += ["--num_processes", str(chosen.devices)]
@@ -177,7 +176,7 @@ def table(report: Report) -> Table:
 
 
 def narrow_table(report: Report) -> Table:
-    """The same with the total alone, for terminals that the whole does not fit."""
+    """The table with the total of bytes alone, for terminals that the whole does not fit."""
     shown = _titled(report)
     _add_number(shown, "total")
     shown.add_column("fits", no_wrap=True)

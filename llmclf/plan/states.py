@@ -47,13 +47,14 @@ class Weight:
     group: int | None
     """Index of its optimizer group; None where it does not learn."""
     matrix: bool
-    """The weight of a linear layer (``nn.Linear``, ``Conv1D``)."""
+    """Whether it is the weight of a linear layer (``nn.Linear``, ``Conv1D``)."""
     outputs: int
-    """Of a matrix: the layer's number of outputs."""
+    """Number of outputs of the matrix's layer."""
     block: int | None
     """Index of its transformer block."""
     quantizable: bool
-    """A frozen matrix inside a block: heads, embeddings and adapters stay in float."""
+    """Whether it is a frozen matrix inside a block: heads, embeddings and adapters stay in
+    float."""
 
     @property
     def learns(self) -> bool:
@@ -66,15 +67,16 @@ class States:
 
     weights: int = 0
     gradients: int = 0
-    """What stays between two micro-batches of a step, or from the backward pass to the update."""
+    """Bytes of gradients that stay between two micro-batches of a step, or from the backward pass
+    to the update."""
     optimizer: int = 0
-    """Adam's moments and step counts, and with ZeRO the fp32 master copy."""
+    """Bytes of Adam's moments and step counts, and with ZeRO of the fp32 master copy."""
     workspace: int = 0
-    """Buffers for communication, gathered and dequantised weights: an upper bound."""
+    """Bytes of buffers for communication, gathered and dequantised weights: an upper bound."""
     step_workspace: int = 0
-    """What the update takes on top of the states, when no activations are there."""
+    """Bytes that the update takes on top of the states, when no activations are there."""
     host: int = 0
-    """Of one process, in the memory of its machine: what zero3_offload keeps there."""
+    """Bytes of one process in the memory of its machine: what zero3_offload keeps there."""
 
     @property
     def model_states(self) -> int:
@@ -167,7 +169,8 @@ def _stored(weight: Weight, quantize: Quantize, size: int) -> int:
 
 
 def _dequantized(weights: Sequence[Weight], quantize: Quantize) -> int:
-    """One matrix at a time is turned back into bf16 for its product."""
+    """Bytes of the largest quantised matrix in bf16: one at a time is turned back for its
+    product."""
     if quantize == "none":
         return 0
     return BF16 * max((w.numel for w in weights if w.quantizable), default=0)

@@ -22,7 +22,7 @@ from llmclf.compat.torch import attention_on_cpu, attention_on_cuda
 from llmclf.compat.transformers import layer_index
 
 NAME = "shared_prefix"
-"""Of this function among transformers' attention implementations."""
+"""Name of this function among transformers' attention implementations."""
 NOT_SUPPORTED = ("softcap", "s_aux", "head_mask", "position_bias")
 """Arguments of attention functions that change the scores in ways not computed here."""
 
@@ -41,7 +41,7 @@ class SharedPrefix:
 
     @property
     def length(self) -> int:
-        """Tokens, P."""
+        """Number of tokens of the prefix, P."""
         return next((keys.shape[2] for keys, _ in self.layers.values()), 0)
 
     def crop(self, length: int) -> None:
@@ -102,7 +102,7 @@ def _own(
     node_mask_BJL: torch.Tensor | None,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of each row to itself, with the log-sum-exp (B, H, L)."""
+    """Attention of each row to its own tokens, with the log-sum-exp (B, H, L)."""
     if node_mask_BJL is None:
         return attend(query, key, value, scale, causal=True)
     nodes = node_mask_BJL.shape[1]
@@ -133,7 +133,7 @@ def _prefix(
 def _merged(
     out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor
 ) -> torch.Tensor:
-    """Softmax over both parts together."""
+    """Attention over prefix and row together, from both parts and their log-sum-exp."""
     return torch.lerp(out, other, torch.sigmoid(other_lse - lse)[..., None].to(out.dtype))
 
 

@@ -16,7 +16,7 @@ from llmclf.prompt.config import PromptCalibration
 
 KINDS: tuple[PromptCalibration, ...] = get_args(PromptCalibration)
 CONTENT_FREE = ("N/A", "[MASK]", "")
-"""Texts without content, of Zhao et al. (2021), section 5."""
+"""Texts without content, from Zhao et al. (2021), section 5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class Likelihoods:
     tokens_NC: np.ndarray
     """Tokens of each answer."""
     premise_C: np.ndarray
-    """Of the answers behind their lead alone."""
+    """Log-likelihoods of the answers behind their lead alone."""
     content_free_KC: np.ndarray
     reference_MC: np.ndarray
-    """Of other rows, whose labels are not used."""
+    """Log-likelihoods of other rows, whose labels are not used."""
 
 
 def probabilities(kind: PromptCalibration, likelihoods: Likelihoods) -> np.ndarray:
@@ -57,5 +57,5 @@ def _preference(kind: PromptCalibration, likelihoods: Likelihoods) -> np.ndarray
 
 
 def mass(rows_NC: np.ndarray) -> np.ndarray:
-    """Probability of any of the answers, float64 (N): the rest went to other text."""
+    """Probability that went to any of the answers, float64 (N): the rest went to other text."""
     return np.exp(logsumexp(rows_NC, axis=1))

@@ -29,9 +29,9 @@ class PromptConfig:
     seeds: int = 1
     """Draws of demonstrations. The first is the run's result, all of them its spread."""
     orders: int = 1
-    """Shuffled orders of each draw, likewise."""
+    """Shuffled orders of each draw. The first is the run's result, all of them its spread."""
     templates: tuple[TemplateName, ...] = ("quoted",)
-    """Wordings of the prompt, likewise."""
+    """Wordings of the prompt. The first is the run's result, all of them its spread."""
     instruction: str | None = None
     """What stands on top instead of the template's own words; {labels} becomes the list of
     answers."""
@@ -39,7 +39,7 @@ class PromptConfig:
     """Words that stand for the labels, each as label=words; the labels' own names if not given."""
     answers: Literal["words", "letters"] = "words"
     """Answer by the words of the label, or by a letter that the instruction gives it: one token
-    each, and text that names a label does not name its letter."""
+    each, and a text that names a label does not name its letter."""
     end_mark: Literal["auto", "always", "never"] = "auto"
     """Whether the end of the answer counts in its likelihood; auto: where one answer begins with
     another."""
@@ -53,7 +53,8 @@ class PromptConfig:
     """Validation rows, without their labels, that batch calibration takes its mean over, at
     most."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of weights and arithmetic; auto takes bf16 where the device computes it, else fp32."""
+    """Precision of weights and arithmetic; auto takes bf16 where the device computes it, else
+    fp32."""
     token_budget: int | None = None
     """Tokens of one forward pass, at most, unless one prompt is longer; None: 512 on a CPU and
     8,192 on a GPU. It bounds memory and does not change results."""
@@ -81,7 +82,7 @@ class PromptConfig:
             )
 
     def problems(self) -> list[str]:
-        """Combinations that cannot work."""
+        """Combinations of settings that cannot work, one sentence each."""
         problems = []
         if self.order == "nearest_last" and self.demonstrations != "nearest":
             problems.append(
@@ -114,7 +115,7 @@ class PromptConfig:
 
     @property
     def resolved_order(self) -> str:
-        """``order`` without auto."""
+        """The order of demonstrations that auto stands for."""
         if self.order != "auto":
             return self.order
         return "nearest_last" if self.demonstrations == "nearest" else "shuffled"
@@ -159,7 +160,7 @@ class ApiConfig:
             raise ConfigError("api.timeout=0: must be above 0.")
 
     def problems(self) -> list[str]:
-        """Combinations that cannot work."""
+        """Combinations of settings that cannot work, one sentence each."""
         problems = []
         if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
             problems.append(

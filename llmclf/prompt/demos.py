@@ -57,7 +57,7 @@ def check_shots(config: PromptConfig, splits: Splits) -> None:
 
 
 def _counts(targets: np.ndarray, splits: Splits) -> np.ndarray:
-    """Rows of each label, int64 (C,)."""
+    """Number of rows of each label, int64 (C,)."""
     return np.bincount(targets, minlength=len(splits.labels))
 
 
@@ -124,7 +124,8 @@ def _first_of_each(rows: list[int], texts: list[str]) -> list[int]:
 def _balanced(
     rows: list[int], targets: np.ndarray, count: int, have: np.ndarray, rng: np.random.Generator
 ) -> list[int]:
-    """As many of each label; those that get one more are drawn among the labels that have it."""
+    """As many rows of each label; those that get one more are drawn among the labels that have
+    it."""
     share, more = divmod(count, len(have))
     wanted = np.full(len(have), share)
     wanted[[label for label in rng.permutation(len(have)) if have[label] > share][:more]] += 1
@@ -193,7 +194,7 @@ def _tfidf(shown: list[str]) -> Callable[[list[str]], Any]:
 def _ordered(
     found_NK: np.ndarray, config: PromptConfig, targets: np.ndarray, draw: Draw, seed: int
 ) -> np.ndarray:
-    """Nearest first -> the order of the prompt."""
+    """Demonstrations in the order of the prompt, from those that stand nearest first."""
     order = config.resolved_order
     if order == "nearest_last":
         return found_NK[:, ::-1]

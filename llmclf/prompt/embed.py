@@ -23,7 +23,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> np.ndarray:
-        """Unit vectors, float32 (N, D)."""
+        """Unit vectors of texts, float32 (N, D)."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         vectors: list[np.ndarray | None] = [None] * len(texts)
         for start in range(0, len(order), ROWS):

@@ -1,4 +1,4 @@
-"""From asks to questions: worded, tokenised, and cut to what the model takes."""
+"""From prompt specifications to questions: worded, tokenised, and cut to what the model takes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Shortened:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedVariant:
-    """All questions of a variant, in the order of its asks, the bare lead last."""
+    """All questions of a variant, in the order of its specifications, the bare lead last."""
 
     questions: list[TokenizedPrompt]
     parts: dict[str, slice]
-    """Where each part of the asks lies."""
+    """Where each part of the variant lies among the questions."""
     end: bool
     """Whether the end of an answer counts."""
     shortened: Shortened
@@ -45,7 +45,7 @@ class EncodedVariant:
 
 @dataclass
 class PromptEncoder:
-    """Words and tokenises the asks of a run."""
+    """Words and tokenises the prompts of a run."""
 
     config: PromptConfig
     tokenizer: PromptTokenizer
@@ -53,7 +53,8 @@ class PromptEncoder:
     _lengths: dict[tuple[Callable[[str], str], int], int] = field(default_factory=dict)
 
     def encode(self, variant: Variant) -> EncodedVariant:
-        """Raises ConfigError where a prompt cannot fit, or one answer begins with another."""
+        """Word and tokenise all prompts of a variant. Raises ConfigError where a prompt cannot fit,
+        or one answer begins with another."""
         asks, shortened = variant.asks(), Shortened()
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, ask in enumerate(asks):
@@ -200,7 +201,8 @@ class PromptEncoder:
         return sum(self.tokenizer.text_tokens(escape(harmless(p))) for p in (text, pair) if p)
 
     def _cut(self, text: str, pair: str | None, tokens: int) -> tuple[str, str | None]:
-        """Keep so many tokens; of a pair, the longer part is shortened first."""
+        """A text, and its pair, cut to so many tokens; of a pair, the longer part is shortened
+        first."""
         if pair is None:
             return self.tokenizer.shorten(text, tokens), None
         first, second = map(self.tokenizer.text_tokens, (text, pair))

@@ -84,7 +84,7 @@ class FewShot:
         return {"prompts": self.model.shortened()}
 
     def warnings(self) -> list[str]:
-        """What the model will not see, or cannot do."""
+        """What the model will not see, or cannot do, a line each."""
         return self.model.warnings()
 
     def run(self, folder: Path, console: Console) -> Outcome:

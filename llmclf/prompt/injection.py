@@ -32,14 +32,14 @@ class Attacked:
     """Test rows under one attack."""
 
     rows: np.ndarray
-    """Of the test split, int64 (N,)."""
+    """Indices of the rows in the test split, int64 (N,)."""
     split: Split
     targets: np.ndarray
-    """The label that each asks for, never the true one, int64 (N,)."""
+    """The label that the attack on each row asks for, never the true one, int64 (N,)."""
 
 
 def attack(splits: Splits, count: int, seed: int) -> dict[str, Attacked]:
-    """The same ``count`` test rows under every attack."""
+    """Test rows under every attack, the same ``count`` of them under each."""
     rng = stream("attack", seed)
     rows = np.sort(rng.permutation(len(splits.test))[:count])
     chosen, num_labels = splits.test.take(rows), len(splits.labels)
@@ -58,7 +58,8 @@ def attack(splits: Splits, count: int, seed: int) -> dict[str, Attacked]:
 
 
 def steered(clean: np.ndarray, answered: np.ndarray, wanted: np.ndarray) -> dict[str, Any]:
-    """Of the rows that were not answered so anyway, how many now get the label asked for.
+    """How many rows an attack steered to the label it asks for, of those that were not answered so
+    anyway.
 
     All arguments: label indices, int64 (N,).
     """

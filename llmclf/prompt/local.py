@@ -62,7 +62,7 @@ class LocalModel:
     variants: list[Variant]
     encoded: list[EncodedVariant]
     scorer: Scorer | None
-    """None where only the plan is wanted."""
+    """Scores the questions; None where only the plan is wanted."""
     refused: str | None = None
     """Why prefixes are not shared, if they are not."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class LocalModel:
 
     @property
     def parameters(self) -> int | None:
-        """Of the model."""
+        """Number of parameters of the model."""
         return None if self.scorer is None else self.scorer.model.num_parameters()
 
     @property
@@ -122,7 +122,7 @@ class LocalModel:
         return self.accelerator.num_processes
 
     def cost(self) -> dict[str, Any]:
-        """No tokens that anyone charges for."""
+        """What the answers cost: nothing, as nobody charges for tokens here."""
         return {}
 
     def latencies(self) -> list[float]:
@@ -224,7 +224,7 @@ class LocalModel:
         return VariantScores(variant=self.variants[index], parts=parts, tokens=tokens)
 
     def _test_seconds(self, work: list[Work], known: dict[str, ScoredBatch]) -> float:
-        """Each batch's seconds count by its share of test rows."""
+        """Seconds that went to test rows: each batch's count by its share of them."""
         test = set(self.encoded[0].questions[self.encoded[0].parts["test"]])
         return sum(
             known[w.key].seconds * sum(w.questions[row] in test for row in w.batch.rows) / w.size

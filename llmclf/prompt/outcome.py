@@ -51,7 +51,7 @@ class VariantScores:
         return KINDS if self.choices is None else ("none",)
 
     def kind(self, wanted: PromptCalibration) -> PromptCalibration:
-        """The wanted one, or the one there is."""
+        """The wanted calibration, or the one that there is."""
         return wanted if wanted in self.kinds else "none"
 
     def chosen(self, part: str, kind: PromptCalibration) -> np.ndarray:
@@ -141,7 +141,7 @@ def spread(values: Sequence[float]) -> dict[str, float | int | None]:
 
 
 def injection(one: VariantScores, kind: PromptCalibration) -> dict[str, Any]:
-    """Attack -> how many rows it steered to the label it asked for."""
+    """What attacks did: attack -> how many rows it steered to the label it asked for."""
     clean = one.chosen("test", kind)
     return {
         name: steered(clean[attacked.rows], one.chosen(name, kind), attacked.targets)
@@ -150,13 +150,13 @@ def injection(one: VariantScores, kind: PromptCalibration) -> dict[str, Any]:
 
 
 def tables(facts: dict[str, Any]) -> list[Table]:
-    """The ``prompt`` object for a terminal of 80 columns."""
+    """Tables of the ``prompt`` object for a terminal of 80 columns."""
     shown = [score_table(facts), variant_table(facts)]
     return shown + ([injection_table(facts)] if "injection" in facts else [])
 
 
 def score_table(facts: dict[str, Any]) -> Table:
-    """A line for each way of calibrating."""
+    """Scores on the test rows, a line for each way of calibrating."""
     variants = facts["variants"]
     table = _table("scores on the test rows", ("calibration",))
     for name in ("macro-F1", "accuracy", "NLL", "ECE", "mean", "sd", "min", "max"):
@@ -179,7 +179,7 @@ def score_table(facts: dict[str, Any]) -> Table:
 
 
 def variant_table(facts: dict[str, Any]) -> Table:
-    """A line for each prompt."""
+    """Scores of the prompts, a line for each."""
     kind = facts["calibration"]
     table = _table("prompts", ("template",))
     names = ["seed", "order", "macro-F1 raw"]
@@ -205,7 +205,7 @@ def variant_table(facts: dict[str, Any]) -> Table:
 
 
 def injection_table(facts: dict[str, Any]) -> Table:
-    """A line for each attack."""
+    """What instructions hidden in the text did, a line for each attack."""
     table = _table("instructions hidden in the text", ("attack",))
     for name in ("rows", "steered", "rate"):
         table.add_column(name, justify="right")

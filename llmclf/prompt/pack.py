@@ -17,7 +17,7 @@ from llmclf.prompt.tokens import TokenizedPrompt, common_prefix
 
 Answers = tuple[tuple[int, ...], ...]
 PASS_TOKENS = 64
-"""What a forward pass for a prefix costs beside its tokens: so many more of them."""
+"""Cost of a forward pass for a prefix beside its tokens: that of so many more of them."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Trie:
     """The answers of a question as a tree below the last prompt token, which is node 0."""
 
     tokens: tuple[int, ...]
-    """Of nodes 1 to J - 1."""
+    """Tokens of nodes 1 to J - 1."""
     parents: tuple[int, ...]
-    """Likewise, each before its children."""
+    """Parent of each of nodes 1 to J - 1, which comes before its children."""
     steps: tuple[tuple[tuple[int, int], ...], ...]
-    """Of each answer: (node, token that follows it), whose log-probabilities add up."""
+    """Steps of each answer: (node, token that follows it), whose log-probabilities add up."""
 
     @property
     def size(self) -> int:
-        """Nodes, J."""
+        """Number of nodes, J."""
         return len(self.tokens) + 1
 
     def depths(self) -> list[int]:
@@ -80,14 +80,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Packing:
-    """Batches in the order in which they are computed."""
+    """Batches of questions in the order in which they are computed."""
 
     batches: tuple[Batch, ...]
     shared: int
     """Tokens that all questions begin with."""
 
     def tokens(self, questions: Sequence[TokenizedPrompt]) -> int:
-        """Tokens that are computed with, padding left out."""
+        """Number of tokens that are computed with, padding left out."""
         total, before = self.shared, None
         for batch in self.batches:
             first = questions[batch.rows[0]].prompt[: batch.shared]
@@ -129,7 +129,7 @@ class _Stretch:
     start: int
     count: int = 0
     tokens: int = 0
-    """Of all their prompts."""
+    """Tokens of all prompts of the stretch."""
     cost: int = 0
     """Tokens to compute, beyond those that all questions share."""
     groups: tuple[tuple[int, int, int], ...] = ()
@@ -142,8 +142,8 @@ class _Stretch:
         self.groups += part.groups
 
     def closed(self, length: int, shared: int) -> _Stretch:
-        """As one group behind the ``length`` tokens that all of it begin with, if that is
-        cheaper."""
+        """The stretch as one group behind the ``length`` tokens that all of it begin with, if that
+        is cheaper."""
         alone = self.tokens - self.count * length + length - shared + PASS_TOKENS
         if length > shared and alone < self.cost:
             self.cost, self.groups = alone, ((self.start, self.count, length),)

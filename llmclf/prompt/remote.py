@@ -32,17 +32,18 @@ class RemoteModel:
     train: Split
     client: ApiModel
     scoring: Literal["logprobs", "answer"] | None
-    """None where only the plan is wanted: nothing has been asked."""
+    """Way the server is asked; None where only the plan is wanted: nothing has been asked."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Filled by :meth:`score`: of all requests, and of those for the test rows of the result."""
+    """Seconds of all requests, and of those for the test rows of the result; filled by
+    :meth:`score`."""
 
     @property
     def parameters(self) -> None:
-        """Of a model that is not here: not known."""
+        """Number of parameters of a model that is not here: not known."""
 
     @property
     def world_size(self) -> int:
-        """One process asks."""
+        """Number of processes: one asks."""
         return 1
 
     def plan(self) -> dict[str, Any]:
@@ -57,15 +58,15 @@ class RemoteModel:
         }
 
     def shortened(self) -> dict[str, int]:
-        """The server refuses what is too long; nothing is shortened here."""
+        """Texts that were shortened: none here, the server refuses what is too long."""
         return {"rows": 0, "tokens_lost": 0, "demonstrations": 0}
 
     def warnings(self) -> list[str]:
-        """What a user should know."""
+        """What a user should know, a line each."""
         return []
 
     def cost(self) -> dict[str, Any]:
-        """Tokens and price as far as the server tells them."""
+        """What the answers cost: tokens and price as far as the server tells them."""
         usage = self.client.usage
         return {
             "input_tokens": usage.input_tokens,
@@ -97,7 +98,7 @@ class RemoteModel:
         return examples
 
     def score(self, folder: Path, console: Console) -> list[VariantScores]:
-        """Ask what has no answer in the cache yet."""
+        """Scores of all variants; what has no answer in the cache yet is asked."""
         names = [self._names(variant) for variant in self.variants]
         total = sum(
             len(variant.parts.get(name, [None]))  # the premise is one

@@ -23,7 +23,8 @@ LOGITS = 1 << 26
 """Numbers in the logits of a batch at most, unless one question needs more: 256 MB in fp32."""
 TOKENS = {"cpu": 512}
 TOKENS_ELSEWHERE = 8192
-"""Tokens of a batch: enough to keep the processor busy, few enough to stay in a CPU's cache."""
+"""Tokens of a batch where nothing else is known: enough to keep the processor busy, few enough to
+stay in a CPU's cache."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.5, "quantised": 2.0}
 """Largest difference in nats between both schemes that is rounding."""
 CHECKED = 2
@@ -44,7 +45,8 @@ class Scorer:
     pad_token_id: int
     token_budget: int | None = None
     precision: str = "fp32"
-    """fp32, bf16 or quantised: how far two ways of computing the same may differ."""
+    """Precision of the weights, fp32, bf16 or quantised: how far two ways of computing the same may
+    differ."""
     shares: bool = True
     """Whether prefixes are shared."""
     prefix: SharedPrefix = field(default_factory=SharedPrefix)

@@ -27,9 +27,9 @@ class Template:
 
     instruction: str
     block: str
-    """Around one text, ``{text}``."""
+    """The text of a row with what stands around it, ``{text}``."""
     pair_block: str
-    """Around a text and a second one, ``{text}`` and ``{pair}``."""
+    """A text and a second one with what stands around them, ``{text}`` and ``{pair}``."""
     escape: Callable[[str], str]
     """Makes a text unable to end its block."""
     lead: str
@@ -75,9 +75,9 @@ class Answers:
 
     labels: tuple[str, ...]
     words: tuple[str, ...]
-    """In the order of ``labels``."""
+    """The answers in the order of ``labels``."""
     shown: tuple[str, ...]
-    """How the instruction names each."""
+    """How the instruction names each answer."""
 
     def of(self, target: int) -> str:
         """The answer that stands for a label."""
@@ -142,7 +142,7 @@ def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
 
 
 def _letters(count: int) -> tuple[str, ...]:
-    """A to Z, then AA, AB, ..."""
+    """The letters A to Z, then AA, AB, ..., as many as are asked for."""
     lengths = itertools.count(1)
     names = (
         "".join(p) for n in lengths for p in itertools.product(string.ascii_uppercase, repeat=n)
@@ -160,12 +160,12 @@ class Frame:
     head: str
     tail: str
     before_answer: str
-    """Between ``tail`` and the answer."""
+    """What stands between ``tail`` and the answer."""
     end: str
     """What follows an answer."""
 
     def bare(self) -> Frame:
-        """The lead of the answer alone."""
+        """The frame of the answer's lead alone."""
         return replace(self, head="", tail=self.tail.lstrip("\n"))
 
 
@@ -191,7 +191,7 @@ class Wording:
         return fill(shape, values)
 
     def plain(self, demonstrations: Sequence[tuple[str, int]]) -> Frame:
-        """As running text. ``demonstrations``: blocks with the index of their label."""
+        """The prompt as running text. ``demonstrations``: blocks with the index of their label."""
         lead = self.template.lead
         shown = [
             f"{block}\n{lead} {self.answers.of(target)}\n\n" for block, target in demonstrations
@@ -206,8 +206,8 @@ class Wording:
     def messages(
         self, demonstrations: Sequence[tuple[str, int]], block: str, *, lead: bool
     ) -> list[dict[str, str]]:
-        """As the turns of a conversation; the instruction opens the first turn, since some models
-        know no system role. ``lead``: whether it opens each answer."""
+        """The prompt as the turns of a conversation; the instruction opens the first turn, since
+        some models know no system role. ``lead``: whether it opens each answer."""
         before = f"{self.template.lead} " if lead else ""
         turns: list[dict[str, str]] = []
         for shown, target in demonstrations:
@@ -219,7 +219,7 @@ class Wording:
 
 
 def word(name: TemplateName, config: PromptConfig, answers: Answers) -> Wording:
-    """Fill in the instruction."""
+    """A wording of this name with its instruction filled in."""
     template = TEMPLATES[name]
     instruction = template.instruction if config.instruction is None else config.instruction
     return Wording(template, answers, fill(instruction, {"labels": ", ".join(answers.shown)}))
@@ -241,5 +241,5 @@ def fill(shape: str, values: dict[str, str]) -> str:
 
 
 def _enumerated(names: Sequence[str]) -> str:
-    """a, b or c."""
+    """Names in a sentence: a, b or c."""
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]

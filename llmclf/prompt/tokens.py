@@ -29,7 +29,7 @@ class TokenizedPrompt:
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
-    """(C) of one token or more each."""
+    """Tokens of each answer (C), one or more each."""
 
 
 class PromptTokenizer:
@@ -60,7 +60,7 @@ class PromptTokenizer:
         return encoded["input_ids"]
 
     def harmless(self, text: str) -> str:
-        """The text without control tokens: a space inside takes each apart, or for those of one
+        """A text without control tokens: a space inside takes each apart, or for those of one
         character its place."""
         for token in self.special:
             if token in text:

@@ -22,7 +22,7 @@ class PromptSpec:
     """One prompt, not worded yet."""
 
     shown: tuple[int, ...]
-    """Training rows that demonstrate, in order."""
+    """Indices of the training rows that demonstrate, in order."""
     text: str
     pair: str | None
 
@@ -35,13 +35,13 @@ class Variant:
     draw: Draw
     wording: Wording
     parts: dict[str, list[PromptSpec]]
-    """By purpose: test, validation, reference, content_free, and one for each attack. The
+    """Prompts by purpose: test, validation, reference, content_free, and one for each attack. The
     validation rows are asked with the first variant only."""
     attacked: dict[str, Attacked]
     """Attack -> its rows and the labels they ask for."""
 
     def asks(self) -> list[PromptSpec]:
-        """All parts, one behind the other."""
+        """All prompts of all parts, one part behind the other."""
         return [ask for part in self.parts.values() for ask in part]
 
 
@@ -53,7 +53,8 @@ def variants(
     seed: int,
     embed: Embed | None,
 ) -> list[Variant]:
-    """Templates x demonstration seeds x orders; the first is the run's result."""
+    """All variants: templates x demonstration seeds x orders; the first is the run's result.
+    ``seed``: of the experiment; ``embed``: what demonstrations are compared by, None: TF-IDF."""
     queries = {"test": splits.test}
     if len(splits.validation):
         queries["validation"] = splits.validation
@@ -65,7 +66,7 @@ def variants(
     similar = Nearest(config, splits, embed) if nearest else None
 
     def demonstrations(draw: Draw) -> dict[str, list[tuple[int, ...]]]:
-        """For each part the training rows that each of its rows is shown."""
+        """The training rows that each row is shown, by part."""
         if similar:
             chosen = {name: similar(split, draw, seed) for name, split in queries.items()}
             return {name: list(map(tuple, rows_NK.tolist())) for name, rows_NK in chosen.items()}
@@ -99,8 +100,8 @@ def variants(
 
 
 def reference_rows(config: PromptConfig, splits: Splits, seed: int) -> Split:
-    """The rows whose mean is what the model prefers: validation rows, or else test rows; their
-    labels are not used."""
+    """Rows whose mean is what the model prefers: validation rows, or else test rows; their labels
+    are not used."""
     source = splits.validation if len(splits.validation) else splits.test
     rng = stream("reference", seed)
     return source.take(np.sort(rng.permutation(len(source))[: config.calibration_rows]))

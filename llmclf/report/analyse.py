@@ -65,7 +65,7 @@ def analyse(
 
 
 def _prior(methods: Sequence[MethodRuns]) -> dict[str, float]:
-    """Mean over test sets, of the method that knew most labels."""
+    """Scores of the prior, mean over test sets, from the method that knew most labels."""
     firsts = methods[0].first_of_units
     return {
         key: fmean(r.results["prior"][key] for r in firsts)

@@ -19,7 +19,7 @@ from llmclf.report.config import ReportConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MethodCost:
-    """Mean over the runs of a method; None where a run did not measure it."""
+    """Cost of a method, mean over its runs; None where a run did not measure it."""
 
     train_seconds: float | None = None
     device_hours: float | None = None
@@ -35,7 +35,7 @@ class MethodCost:
     train_watt_hours: float | None = None
     predict_watt_hours_per_1000: float | None = None
     train_price: float | None = None
-    """At the stated prices; an API's own price is in ``price_per_1000``."""
+    """Price of training at the stated prices; an API's own price is in ``price_per_1000``."""
     price_per_1000: float | None = None
     """Price of classifying 1,000 texts."""
 
@@ -57,9 +57,9 @@ class CalibrationReport:
     """How far probabilities can be trusted, before and after the temperature."""
 
     temperature: float
-    """Mean over runs; 1 where none was fitted."""
+    """Temperature, mean over runs; 1 where none was fitted."""
     scores: dict[str, tuple[float, float]]
-    """nll, brier and ece -> before, after."""
+    """Scores of the probabilities, nll, brier and ece -> before, after."""
     before: tuple[ReliabilityBin, ...]
     after: tuple[ReliabilityBin, ...]
 
@@ -93,16 +93,16 @@ class MethodReport:
     """Accuracy over the share of rows that are answered, the least certain left out first."""
     lengths: tuple[LengthBucket, ...]
     errors: tuple[ConfidentError, ...]
-    """The most confident ones, the worst first."""
+    """Errors made with the highest confidence, the worst first."""
     suspects: tuple[SuspectLabel, ...]
     """Test rows whose given label the method contradicts with confidence."""
     seen: SeenRows | None
     """Scores with and without test rows that training has seen; None where there are none."""
     curves: tuple[Curve, ...]
     settings: dict[str, Any]
-    """What the first run read of its experiment.json, flattened."""
+    """Settings that the first run read from its experiment.json, flattened."""
     environment: dict[str, Any]
-    """environment.json of the first run."""
+    """Surroundings of the first run, as environment.json has them."""
     command: str
     """What to type to repeat the first run."""
 
@@ -132,7 +132,7 @@ class BudgetPoint:
     value: float
     low: float
     high: float
-    """95% interval."""
+    """95% interval of the score, its lower end ``low``."""
     seeds: int
 
 
@@ -146,7 +146,8 @@ class Crossing:
     """Smallest budget tested at which it does; None: at none of them."""
     low: float | None
     high: float | None
-    """95% interval of the budget at which the curves cross; None: below or above all budgets."""
+    """95% interval of the budget at which the curves cross, its lower end ``low``; None: below or
+    above all budgets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ class BreakEven:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """A whole report."""
+    """All that a report shows."""
 
     title: str
     config: ReportConfig
@@ -170,19 +171,20 @@ class Analysis:
     verdict: Verdict
     statistics: Statistics
     methods: tuple[MethodReport, ...]
-    """The best first."""
+    """Methods, the best first."""
     audit: dict[str, Any]
-    """audit.json of the first run."""
+    """Audit of the first run, as audit.json has it."""
     source: str = ""
     """File, folder or name of the data, as the runs were given it."""
     left_out: tuple[str, ...] = ()
     """What could not be shown, and why; failed runs too."""
     break_even: BreakEven | None = None
     created: str = ""
-    """Date and commit."""
+    """Date and commit of the report."""
     published: dict[str, float] = field(default_factory=dict)
     prior: dict[str, float] = field(default_factory=dict)
-    """accuracy, macro_f1 and nll of always giving the commonest label, mean over test sets."""
+    """Scores of always giving the commonest label (accuracy, macro_f1 and nll), mean over test
+    sets."""
 
     @property
     def data(self) -> str:

@@ -52,7 +52,7 @@ def break_even(
 
 
 def cell_name(method: str, budget: int) -> str:
-    """One method at one budget."""
+    """Name of one method at one budget."""
     return f"{method} with {budget:,} labels"
 
 

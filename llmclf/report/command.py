@@ -27,7 +27,7 @@ def command(run: Finished) -> str:
 
 
 def settings(run: Finished) -> dict[str, Any]:
-    """The settings that decide its result: all but those of trackers."""
+    """Settings of a run that decide its result: all but those of trackers."""
     return {k: v for k, v in run.experiment.items() if not k.startswith("track.")}
 
 
@@ -42,7 +42,7 @@ def _start(run: Finished) -> str:
 
 
 def _option(key: str, value: Any) -> list[str]:
-    """No option where None, or nothing, is meant."""
+    """A setting as options of a command; none where None, or nothing, is meant."""
     section, _, name = key.rpartition(".")
     name = name.replace("_", "-")
     dotted = f"{section}.{name}" if section else name

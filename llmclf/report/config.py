@@ -14,10 +14,10 @@ class ReportConfig:
     """How finished runs are compared. Nothing here changes a run."""
 
     metric: Literal["macro_f1", "accuracy", "weighted_f1", "mcc"] = "macro_f1"
-    """The score that decides."""
+    """Score that decides between methods."""
     margin: float = 0.01
-    """Largest difference in it that does not matter: methods within it of the best count as equal
-    if a test of equivalence says so."""
+    """Largest difference in the deciding score that does not matter: methods within it of the best
+    count as equal if a test of equivalence says so."""
     resamples: int = 10_000
     """Bootstrap resamples behind each interval."""
     device_price: float | None = None

@@ -25,7 +25,7 @@ def mean_cost(runs: Sequence[Finished], config: ReportConfig) -> MethodCost:
 
 
 def of_run(run: Finished, config: ReportConfig) -> MethodCost:
-    """The figures of one run, in the units of a report."""
+    """Figures of one run's cost, in the units of a report."""
     rows = len(run.test.ids)
     seconds = run.cost("predict_seconds")
     train_watt_hours = _scaled(run.cost("train_energy_joules"), 1 / _JOULES_PER_WATT_HOUR)
@@ -69,7 +69,7 @@ def calls_api(run: Finished) -> bool:
 def price_of(
     device_hours: float | None, watt_hours: float | None, config: ReportConfig
 ) -> float | None:
-    """Device time at its price, and energy at its own where both are known."""
+    """Price of device time, and of energy at its own price, where both are known."""
     price = _scaled(device_hours, config.device_price)
     if price is not None and watt_hours is not None and config.energy_price is not None:
         price += watt_hours / 1000 * config.energy_price

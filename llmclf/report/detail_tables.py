@@ -12,7 +12,7 @@ from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
 from llmclf.report.words import METRICS, PROSE, SCORE, WHOLE, WHOLE_INTERVAL
 
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-"""Parts of the rows that are answered, at which accuracy is shown."""
+"""Shares of the rows answered at which accuracy is shown."""
 
 
 def per_label(analysis: Analysis) -> Grid:
@@ -156,7 +156,7 @@ def repeats(analysis: Analysis) -> Grid:
 
 
 def _rows_of(counts: Any, kind: str) -> int | None:
-    """Files of other versions may lack it."""
+    """Rows of one kind of repeat, which files of other versions may lack."""
     entry = counts.get(kind) if isinstance(counts, dict) else None
     rows = entry.get("rows") if isinstance(entry, dict) else None
     return rows if isinstance(rows, int) else None

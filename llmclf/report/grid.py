@@ -15,10 +15,10 @@ class Column:
     """A column of values of one kind; None is what was not measured."""
 
     title: str
-    """With the unit of its values, where they have one."""
+    """Title, with the unit of the values where they have one."""
     kind: Kind = TEXT
     best: Callable[[Iterable[float]], float] | None = None
-    """max or min; None where neither end is better."""
+    """Which end is better, max or min; None where neither is."""
 
     def text(self, value: Any) -> str:
         """The value as people read it, on one line."""
@@ -74,7 +74,7 @@ class Grid:
         return [row[index] for row in self.rows]
 
     def only(self, titles: Sequence[str]) -> Grid:
-        """These columns alone, in this order; those that there are."""
+        """The table with these columns alone, in this order; those that there are."""
         places = {column.title: i for i, column in enumerate(self.columns)}
         kept = [places[title] for title in titles if title in places]
         return replace(
@@ -84,16 +84,16 @@ class Grid:
         )
 
     def without(self, *titles: str) -> Grid:
-        """All columns but these."""
+        """The table with all columns but these."""
         return self.only([c.title for c in self.columns if c.title not in titles])
 
     def where(self, title: str, value: Any) -> Grid:
-        """The rows with this value alone."""
+        """The table with the rows of this value alone."""
         index = self.place(title)
         return replace(self, rows=tuple(row for row in self.rows if row[index] == value))
 
     def measured(self) -> Grid:
-        """The columns with a value; the note names the others."""
+        """The table with the columns that have a value; the note names the others."""
         absent = [c.title for c in self.columns if all(v is None for v in self.values(c.title))]
         if not absent or not self.rows:
             return self
@@ -101,8 +101,8 @@ class Grid:
         return replace(self.without(*absent), note=f"{self.note} {told}".lstrip())
 
     def pivot(self, down: str, across: str, value: str, beside: Sequence[str] = ()) -> Grid:
-        """A row for each value of the column ``down``, a column for each value of ``across``;
-        ``beside``: columns that tell more of ``down``."""
+        """A table with a row for each value of the column ``down`` and a column for each value of
+        ``across``, filled with ``value``; ``beside``: columns that tell more of ``down``."""
         first = [self.place(title) for title in (down, *beside)]
         head, cell = self.place(across), self.place(value)
         heads = dict.fromkeys(self.values(across))

@@ -24,7 +24,7 @@ class Repeat:
     """One run of a method."""
 
     unit: int
-    """Index of its test set."""
+    """Index of the test set that the run was tested on."""
     run: Finished
 
     @property
@@ -34,16 +34,16 @@ class Repeat:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MethodRuns:
-    """Runs that differ in fold, seed and number of labelled rows alone."""
+    """The runs of one method: they differ in fold, seed and number of labelled rows alone."""
 
     name: str
     budgets: Mapping[int | None, tuple[Repeat, ...]]
-    """Labelled rows of each class (None: all there were) -> its runs, by test set and seed; from
-    few to many."""
+    """Labelled rows of each class (None: all there were) -> the method's runs, by test set and
+    seed; from few to many."""
 
     @property
     def budget(self) -> int | None:
-        """The largest one."""
+        """The largest number of labelled rows of each class; None: all there were."""
         return list(self.budgets)[-1]
 
     @property
@@ -61,7 +61,7 @@ class MethodRuns:
 
     @property
     def first_of_units(self) -> tuple[Finished, ...]:
-        """The first seed of each test set."""
+        """The run with the first seed, of each test set."""
         return tuple({r.unit: r.run for r in reversed(self.repeats)}.values())[::-1]
 
 

@@ -19,7 +19,7 @@ from llmclf.report.words import PROSE, metric_name, score, times
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Something of a part: figures, tables, sentences or a command."""
+    """What a part is made of: figures, tables, sentences or a command."""
 
     heading: str = ""
     text: str = ""
@@ -34,7 +34,7 @@ class Block:
     open: bool = True
     """Whether numbers beside a figure are open from the start."""
     folded: bool = False
-    """Whether it opens only on a click, below its heading."""
+    """Whether the block opens only on a click, below its heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,11 @@ class Part:
     title: str
     blocks: tuple[Block, ...] = ()
     missing: str = ""
-    """Why there is nothing; "" where there is something."""
+    """Why the part shows nothing; "" where there is something."""
 
 
 def parts(analysis: Analysis) -> list[Part]:
-    """All parts. Raises KeyError for a method that the statistics lack."""
+    """All parts of the page. Raises KeyError for a method that the statistics lack."""
     makers: tuple[Callable[[Analysis], Part], ...] = (
         _comparison, _learning, _confusion, _calibration, _cost, _labels, _coverage, _break_even,
         _lengths, _mistakes, _repeat,
@@ -86,8 +86,8 @@ def _comparison(analysis: Analysis) -> Part:
 
 
 def headline(analysis: Analysis) -> Grid:
-    """Scores in the order of their weight, published ones below the measured; without the costs,
-    which have a table of their own."""
+    """The main table: scores in the order of their weight, published ones below the measured;
+    without the costs, which have a table of their own."""
     metric = metric_name(analysis.config.metric)
     grid = tables.scores(analysis).without(*tables.COST_TITLES).measured()
     if len(set(analysis.statistics.seeds.values())) == 1:
@@ -155,7 +155,7 @@ def _confusion(analysis: Analysis) -> Part:
 
 
 def _square(analysis: Analysis, name: str) -> Grid:
-    """Rows of one method by true and predicted label."""
+    """Counts of one method's rows by true and predicted label."""
     square = details.confusion(analysis).where("run", name).pivot("true", "predicted", "rows")
     return replace(square, title=f"Rows by true and predicted label, {name}", note="")
 
@@ -295,7 +295,7 @@ def _settings(m: MethodReport, *, folded: bool) -> Block:
 
 
 def _flat(values: dict[str, Any], title: str) -> Grid:
-    """Keys and values, nested ones with dotted keys."""
+    """A table of keys and values, nested ones with dotted keys."""
     rows = tuple(
         (key, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
         for key, value in flatten(values).items()

@@ -19,7 +19,7 @@ from llmclf.report.group import MethodRuns
 from llmclf.run_folder.read import Finished
 
 MOST = 20
-"""Errors and suspect labels that are shown."""
+"""Errors and suspect labels shown at most."""
 
 
 def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
@@ -71,8 +71,8 @@ def _shown(firsts: Sequence[Finished]) -> tuple[Predictions, int]:
 
 
 def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:
-    """What splits.parquet says of the test rows of all runs, by id; None where one does not say, or
-    lacks a row."""
+    """Values that splits.parquet has of the test rows of all runs, by id; None where one does not
+    say, or lacks a row."""
     by_id: dict = {}
     for run in runs:
         values = getattr(run.rows, name)
@@ -97,7 +97,7 @@ def label_scores(method: MethodRuns) -> tuple[LabelScore, ...]:
 
 
 def calibration_report(runs: Sequence[Finished], after: Predictions) -> CalibrationReport:
-    """Rows of all runs together, with and without each run's temperature."""
+    """Calibration of the rows of all runs together, with and without each run's temperature."""
     before = pooled([run.calibration.undo(run.test) for run in runs])
     scores_before, scores_after = summary(before), summary(after)
     return CalibrationReport(

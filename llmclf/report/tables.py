@@ -98,7 +98,7 @@ def _ends(estimate: Estimate) -> tuple[float, float]:
 
 
 def _cost(method: MethodReport, key: str) -> float | None:
-    """In the unit that the column names."""
+    """A figure of a method's cost in the unit that the column names."""
     value = getattr(method.cost, key)
     return value / 2**30 if value is not None and key == "peak_memory_bytes" else value
 
@@ -116,7 +116,8 @@ def standing(analysis: Analysis, name: str) -> str:
 
 
 def judged(pair: Difference) -> str:
-    """worse, equal, worse but equal (significantly, within the margin), or undecided."""
+    """What a difference comes to: worse, equal, worse but equal (significantly, within the margin),
+    or undecided."""
     if significant(pair):
         return "worse, within margin" if pair.equivalent else "worse"
     return "equal" if pair.equivalent else "undecided"
@@ -231,9 +232,9 @@ TABLES: dict[str, Callable[[Analysis], Grid]] = {
     "errors": details.errors,
     "suspects": details.suspects,
 }
-"""By the name of the CSV file, in the order in which they are shown."""
+"""All tables by the name of the CSV file, in the order in which they are shown."""
 
 
 def tables(analysis: Analysis) -> list[Grid]:
-    """Those that hold a row."""
+    """Tables of a report that hold a row."""
     return [grid for grid in (make(analysis) for make in TABLES.values()) if grid.rows]

@@ -24,7 +24,7 @@ def visible(text: object, most: int = 400) -> str:
 
 
 def cut(text: object, most: int) -> str:
-    """Text of a figure: no wider than ``most`` usual letters, an ellipsis where it was."""
+    """A text for a figure: no wider than ``most`` usual letters, an ellipsis where it was."""
     line = visible(text, 10 * most)
     widths = list(accumulate(map(_width, line)))
     if not line or widths[-1] <= most:
@@ -33,7 +33,7 @@ def cut(text: object, most: int) -> str:
 
 
 def _width(character: str) -> float:
-    """In usual letters, roughly."""
+    """Width of a character in usual letters, roughly."""
     if unicodedata.east_asian_width(character) in "WF":
         return 1.9
     return 1.6 if character in "MW@%\ufffd" else 1.25 if character.isupper() else 1.0

@@ -26,13 +26,13 @@ from llmclf.report.words import (
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """What the sentence is made of."""
+    """Facts that the sentence of the verdict is made of."""
 
     statistics: Statistics
     costs: Mapping[str, MethodCost]
     best: str
     against_best: Mapping[str, Difference]
-    """Other method -> best minus it."""
+    """Other method -> difference of the best minus it."""
 
     @property
     def metric(self) -> str:
@@ -110,7 +110,7 @@ def hours(cost: MethodCost) -> float | None:
 
 
 def on_what(statistics: Statistics) -> str:
-    """1,197 test rows, 5 folds and 3 seeds"""
+    """What methods were compared on: 1,197 test rows, 5 folds and 3 seeds."""
     seeds = sorted(set(statistics.seeds.values()))
     count = times(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     rows = times(statistics.rows, "test row")
@@ -120,7 +120,7 @@ def on_what(statistics: Statistics) -> str:
 
 
 def against(statistics: Statistics, best: str, other: str) -> Difference:
-    """Best minus other; equal scores may stand the other way round."""
+    """Difference of the best minus the other; equal scores may stand the other way round."""
     for pair in statistics.differences:
         if (pair.a, pair.b) == (best, other):
             return pair
@@ -162,7 +162,8 @@ def _alone(case: _Case, prior: float | None) -> str:
 
 
 def _winner(case: _Case, equivalent: list[str]) -> str:
-    """Every other method is significantly worse, or equivalent and not cheaper."""
+    """The sentence where every other method is significantly worse, or equivalent and not
+    cheaper."""
     start = f"Ship {case.best}: {case.metric} {case.score(case.best)}, "
     worse = [name for name in case.against_best if name not in equivalent]
     said = []
@@ -196,7 +197,7 @@ def _cheaper(case: _Case, recommended: str, undecided: list[str]) -> str:
 
 
 def _share(case: _Case, name: str) -> str:
-    """At 60% of its training time; whichever figure decided."""
+    """The cost as a share of another's, at 60% of its training time; whichever figure decided."""
     _, by = cheapest([case.best, name], case.costs)
     ours, best = case.costs[name], case.costs[case.best]
     if by == "price":

@@ -25,42 +25,42 @@ METRICS = {
 
 
 def score(value: float) -> str:
-    """Three decimals: 0.545."""
+    """A score with three decimals: 0.545."""
     return f"{value:z.3f}"
 
 
 def difference(value: float) -> str:
-    """With its sign: +0.065."""
+    """A difference with its sign: +0.065."""
     return f"{value:+z.3f}"
 
 
 def interval(low: float, high: float) -> str:
-    """[0.510, 0.580]"""
+    """An interval of scores: [0.510, 0.580]."""
     return f"[{score(low)}, {score(high)}]"
 
 
 def with_interval(estimate: Estimate) -> str:
-    """0.545 [0.510, 0.580]"""
+    """A score with its interval: 0.545 [0.510, 0.580]."""
     return f"{score(estimate.value)} {interval(estimate.low, estimate.high)}"
 
 
 def with_deviation(mean: float, deviation: float | None) -> str:
-    """0.545 ± 0.012, or the mean alone where no deviation is known."""
+    """A score with its deviation: 0.545 ± 0.012, or the mean alone where no deviation is known."""
     return score(mean) if deviation is None else f"{score(mean)} ± {score(deviation)}"
 
 
 def p_value(p: float) -> str:
-    """0.810, 0.004, <0.001"""
+    """A p value: 0.810, 0.004, <0.001."""
     return "<0.001" if p < 0.001 else score(p)
 
 
 def p_is(p: float) -> str:
-    """p = 0.810, p < 0.001"""
+    """A p value in a sentence: p = 0.810, p < 0.001."""
     return f"p {p_value(p).replace('<', '< ')}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 def amount(value: float) -> str:
-    """Three digits, or all before the point; no exponent: 0.0123, 12.3, 1,235."""
+    """An amount with three digits, or all before the point; no exponent: 0.0123, 12.3, 1,235."""
     if abs(value) >= 100 or value == 0:
         return f"{value:,.0f}"
     text = f"{value:.3g}"
@@ -68,7 +68,7 @@ def amount(value: float) -> str:
 
 
 def count(value: float) -> str:
-    """Three digits and a unit: 22.7M."""
+    """A count with three digits and a unit: 22.7M."""
     for factor, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * factor:
             return f"{value / factor:.3g}{unit}"
@@ -76,17 +76,18 @@ def count(value: float) -> str:
 
 
 def whole(value: float) -> str:
-    """All digits: 1,234."""
+    """A whole number with all digits: 1,234."""
     return f"{value:,.0f}"
 
 
 def percent(value: float) -> str:
-    """A share: 47%; one decimal below 1% and above 99%."""
+    """A share in per cent: 47%; one decimal below 1% and above 99%."""
     return f"{value:.0%}" if 0.01 <= value <= 0.99 or value in (0, 1) else f"{value:.1%}"
 
 
 def whole_interval(low: float | None, high: float | None) -> str:
-    """[192, 520], up to 520, from 192; None: the end lies beyond what was tested."""
+    """An interval of whole numbers: [192, 520], up to 520, from 192; None: the end lies beyond what
+    was tested."""
     if low is None or high is None:
         if low == high:
             return MISSING
@@ -100,19 +101,19 @@ class Kind:
 
     show: Callable[[Any], str]
     text: bool = False
-    """Whether they are texts, on the left, and not numbers, on the right."""
+    """Whether the values are texts, on the left, and not numbers, on the right."""
     pair: tuple[str, ...] = ()
     """Names of the two columns that a pair becomes in CSV."""
 
 
 TEXT = Kind(show=str, text=True)
 PROSE = Kind(show=str, text=True)
-"""Texts that may run over several lines."""
+"""Kind of texts that may run over several lines."""
 SCORE = Kind(show=score)
 DIFFERENCE = Kind(show=difference)
 P_VALUE = Kind(show=p_value)
 AMOUNT = Kind(show=amount)
-"""Seconds, hours, prices: in the unit that the title names."""
+"""Kind of seconds, hours and prices, in the unit that the title names."""
 GIBIBYTES = Kind(show=lambda value: f"{value:.2f}")
 COUNT = Kind(show=count)
 WHOLE = Kind(show=whole)
@@ -133,10 +134,10 @@ def significant(pair: Difference) -> bool:
 
 
 def times(number: int, what: str) -> str:
-    """1 seed, 3 seeds, 1,197 test rows."""
+    """A number of things: 1 seed, 3 seeds, 1,197 test rows."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def joined(names: list[str], word: str = "and") -> str:
-    """a, b and c"""
+    """Names in a sentence: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

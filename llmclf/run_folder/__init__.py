@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
-"""Of results.json."""
+"""Version of results.json's shape."""
 PAIR = " \u2016 "
-"""Stands between text and pair in splits.parquet."""
+"""What stands between text and pair in splits.parquet."""
 
 
 def is_finished(folder: Path) -> bool:
@@ -19,10 +19,10 @@ def is_finished(folder: Path) -> bool:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """results.json as it is, unchecked. Raises OSError or ValueError where it cannot be read."""
+    """Content of results.json, unchecked. Raises OSError or ValueError where it cannot be read."""
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """experiment.json as it is, unchecked. Raises OSError or ValueError where it cannot be read."""
+    """Content of experiment.json, unchecked. Raises OSError or ValueError where it cannot be read."""
     return json.loads((folder / "experiment.json").read_text(encoding="utf-8"))

@@ -47,7 +47,8 @@ def describe() -> dict[str, Any]:
 
 def recipe(name: str) -> list[str] | None:
     """Words that start this experiment by the recipe that is running: its file and, where it has
-    several, what chooses this one alone. None where no recipe is (a notebook, a library call)."""
+    several experiments, what chooses this one alone. None where no recipe is (a notebook, a library
+    call)."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     several = hasattr(main, "experiments")

@@ -33,9 +33,9 @@ class Finished:
 
     folder: Path
     results: dict[str, Any]
-    """results.json."""
+    """Content of results.json."""
     experiment: dict[str, Any]
-    """experiment.json, flattened: ``{"train.epochs": 3, ...}``."""
+    """Settings of experiment.json, flattened: ``{"train.epochs": 3, ...}``."""
     environment: dict[str, Any]
     audit: dict[str, Any]
     test: Predictions
@@ -95,7 +95,7 @@ class Finished:
         return Calibration.from_json(stored, self.labels) if stored else Calibration()
 
     def cost(self, key: str) -> float | None:
-        """A figure of the cost; None where it was not measured."""
+        """A figure of the run's cost; None where it was not measured."""
         return self.results["cost"].get(key)
 
 
@@ -119,7 +119,7 @@ def read(folder: Path) -> Finished:
 
 
 def _read(folder: Path) -> Finished:
-    """Raises ValueError, naming the file or key."""
+    """Read a run. Raises ValueError, naming the file or key."""
     results = _object(folder / "results.json")
     _check_results(results)
     experiment = flatten(_object(folder / "experiment.json"))

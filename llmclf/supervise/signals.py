@@ -29,16 +29,16 @@ MARKER = "LLMCLF_PREEMPTED"  # environment variable: the file that says the run 
 
 @dataclass
 class _State:
-    """Of this process; set by the signal handler and the watchdog, read by the loop."""
+    """State of this process: set by the signal handler and the watchdog, read by the loop."""
 
     reason: str | None = None
     since: float = 0.0
     stepping: bool = False
-    """Inside the training loop: a step boundary will come."""
+    """Whether the process is inside the training loop: a step boundary will come."""
     at_boundary: bool = False
-    """All ranks agreed to stop and are saving."""
+    """Whether all ranks agreed to stop and are saving."""
     watched: bool = False
-    """A watchdog ends the process where no step boundary comes."""
+    """Whether a watchdog ends the process where no step boundary comes."""
 
 
 _state = _State()

@@ -31,8 +31,8 @@ from llmclf.supervise import out_of_memory, signals
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = "LLMCLF_GRACE_SECONDS"
-"""Environment variable: from a signal to the next step boundary; the process ends without one after
-that."""
+"""Environment variable: seconds from a signal to the next step boundary; the process ends without
+one after that."""
 IDLE_SECONDS = 2.0  # outside the loop a signal ends the process after that, time for a message
 FAILED_SECONDS = 5.0  # from the failure of one rank to the end of the others, which may say why
 LOST_SECONDS = 3.0  # without the store
@@ -83,7 +83,7 @@ class RankContext:
 
     @property
     def alone(self) -> bool:
-        """Started by hand as one process: nobody to look after."""
+        """Whether this process was started by hand as the only one: nobody to look after."""
         return self.world_size == 1 and self.launcher is None
 
 
@@ -144,7 +144,7 @@ class Watchdog(threading.Thread):
                 signals.request(signal.Signals(number).name)
 
     def look(self) -> None:
-        """Everything that may end the process."""
+        """Look at everything that may end the process."""
         if self.context.launcher not in (None, os.getppid()):
             signals.request("the end of its launcher")
             self.lost_since = self.lost_since or time.monotonic()  # it may have held the store
@@ -188,8 +188,8 @@ class Watchdog(threading.Thread):
                 self.post(EndReason("died", f"{silent}; ending all ranks"))
 
     def connected(self) -> dist.Store | None:
-        """A connection of our own to the store: the group's is locked while another thread
-        waits on it. None before the process group is up."""
+        """A connection of our own to the store: the group's is locked while another thread waits on
+        it. None before the process group is up."""
         with self.connecting:
             if self.store is None and dist.is_available() and dist.is_initialized():
                 address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -269,7 +269,7 @@ class Watchdog(threading.Thread):
         }
 
     def leave(self, *, failed: bool) -> None:
-        """The main thread leaves the run; from now on the others need not wait for this rank."""
+        """Let the main thread leave the run; from now on the others need not wait for this rank."""
         left = self.context.world_size
         try:
             if self.store is not None and self.lost_since is None:

@@ -18,7 +18,7 @@ from llmclf.config import flatten
 from llmclf.trackers.config import TrackConfig
 
 TrackedTable = tuple[list[str], list[list[Any]]]
-"""Column names, and rows."""
+"""Column names of a table, and its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Backend(Protocol):
 
 
 class WandB:
-    """``<folder>/wandb``, and a server unless WANDB_MODE says otherwise.
+    """W&B: ``<folder>/wandb``, and a server unless WANDB_MODE says otherwise.
 
     W&B's own step is the line of metrics.jsonl: W&B drops what goes back, and the server can say
     which line comes next. The optimizer's step is the value ``step``, the axis of all charts.
@@ -156,7 +156,7 @@ class WandB:
 
 
 class Trackio:
-    """trackio's database on this machine: TRACKIO_DIR, or its own default."""
+    """trackio: its database on this machine, TRACKIO_DIR or its own default."""
 
     def __init__(self, run: TrackedRun) -> None:
         for name in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
@@ -212,7 +212,8 @@ class Trackio:
 
 
 class TensorBoard:
-    """``<folder>/tensorboard``: `tensorboard --logdir` of the folder above shows the group."""
+    """TensorBoard: ``<folder>/tensorboard``; `tensorboard --logdir` of the folder above shows the
+    group."""
 
     def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -35,7 +35,8 @@ class TrackConfig:
     """How long a tracker may take to start, and at the end to take what is left."""
 
     def problems(self) -> list[str]:
-        """What cannot work, a package that is missing included."""
+        """What cannot work in these settings, a package that is missing included, one sentence
+        each."""
         problems = [
             f"track.to: {name} is not installed. Install it: {install_hint('track')}. "
             "Or leave it out."

@@ -76,7 +76,7 @@ class Warn:
 
 
 def without_secrets(text: str) -> str:
-    """Values of environment variables that are named like secrets, blotted out."""
+    """A text without the values of environment variables that are named like secrets."""
     for name, value in os.environ.items():
         if len(value) >= 8 and any(part in name.upper() for part in SECRET_NAMES):
             text = text.replace(value, "***")
@@ -120,7 +120,8 @@ def follow(
     ended: threading.Event,
     warn: Callable[[str], None],
 ) -> None:
-    """Mirror the folder until the run has ended."""
+    """Mirror the folder to one tracker until the run has ended. ``ended``: set when it has;
+    ``warn``: told of what goes wrong."""
     settings = read_json(folder / "experiment.json")
     settings.pop("track", None)
     run = TrackedRun(
@@ -152,7 +153,8 @@ def follow(
 def send_report(
     tracker: str, folder: Path, html: Path, config: TrackConfig, warn: Callable[[str], None]
 ) -> None:
-    """A run that holds nothing but the report."""
+    """Send a run that holds nothing but the report ``html`` to one tracker. ``warn``: told of what
+    goes wrong."""
     backend = OPEN[tracker](
         TrackedRun(
             folder=folder.absolute(),

@@ -24,11 +24,11 @@ from llmclf.config import dump_json, to_json
 from llmclf.trackers.config import TrackConfig
 
 ID = "track.json"
-"""In the folder: the id under which every tracker knows the run, for life."""
+"""Name of the file in the folder with the id under which every tracker knows the run, for life."""
 FAILED = 3
 """Exit code of a tracker's process that had to warn."""
 GRACE_SECONDS = 10
-"""What a tracker's process may take beyond the tracker's own limit."""
+"""Seconds that a tracker's process may take beyond the tracker's own limit."""
 
 _failed: set[str] = set()
 """Trackers that failed since this process began, a run or a comparison."""
@@ -63,7 +63,7 @@ def report(folder: Path, html: Path, config: TrackConfig) -> None:
 
 
 def start(folder: Path, config: TrackConfig) -> Mapping[str, subprocess.Popen[bytes]]:
-    """A process for each tracker."""
+    """Start a process for each tracker."""
     return {tracker: launch(tracker, folder, config) for tracker in dict.fromkeys(config.to)}
 
 

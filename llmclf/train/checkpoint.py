@@ -37,7 +37,7 @@ Parts = dict[str, tuple[int, torch.Tensor]]
 
 @dataclass
 class State:
-    """Where a run stands."""
+    """How far a run has come."""
 
     step: int = 0
     best_step: int = 0
@@ -101,7 +101,7 @@ class Checkpoints:
         strategy.written(state.step)
 
     def newest(self) -> Path | None:
-        """What a run would go on from; None at its start."""
+        """The folder that a run would go on from; None at its start."""
         return max(self.folder.glob("step-*"), default=None) if self.folder.is_dir() else None
 
     def resume(self, strategy: TorchStrategy | DeepSpeedStrategy) -> State:
@@ -168,7 +168,7 @@ class StoredTensors:
     """The tensors of a checkpoint, whoever wrote which part of them; read range by range."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """``name``: weights or optimizer."""
+        """Open the tensors of ``folder`` called ``name``: weights or optimizer."""
         self.folder = folder
         self._parts: dict[str, list[tuple[int, int, Any]]] = defaultdict(list)
         for path in sorted(folder.glob(f"{name}-*.safetensors")):

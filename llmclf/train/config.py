@@ -77,7 +77,7 @@ class TrainConfig:
             raise ConfigError(f"train.layer_decay={self.layer_decay}: must be in (0, 1].")
 
     def problems(self) -> list[str]:
-        """Combinations that cannot work."""
+        """Combinations of settings that cannot work, one sentence each."""
         problems = []
         if self.loss == "focal" and self.label_smoothing:
             problems.append(

@@ -48,7 +48,7 @@ class EffectiveLaunch:
 
     @property
     def shards_weights(self) -> bool:
-        """Whether no device holds the whole model."""
+        """Whether weights are sharded, so that no device holds the whole model."""
         return self.strategy in ("zero3", "zero3_offload", "fsdp2")
 
     def to_json(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def strategy_of(accelerator: Accelerator) -> str:
 
 
 def check_unsharded(accelerator: Accelerator) -> None:
-    """Raise ConfigError under a strategy that divides models: nothing is trained here."""
+    """Raise ConfigError under a strategy that shards models: nothing is trained here."""
     actual = strategy_of(accelerator)
     if actual not in ("single", "ddp"):
         raise ConfigError(
@@ -219,7 +219,8 @@ def check_unsharded(accelerator: Accelerator) -> None:
 
 
 def own_deepspeed_settings(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Settings that the recipe owns, and those in which DeepSpeed's own would change results."""
+    """Give DeepSpeed the settings that the recipe owns, and those in which its own would change
+    results."""
     settings = deepspeed_settings(accelerator)
     settings |= {
         # The loop accumulates: it sets the boundary itself, and scales each part of the loss.

@@ -214,7 +214,7 @@ class PreparedFineTune:
             raise RuntimeError(f"the saved model differs by {difference} in its logits")
 
     def tolerance(self) -> float:
-        """By how much a saved model's logits may differ, as a share of their size."""
+        """How much a saved model's logits may differ, as a share of their size."""
         config, launch = self.builder.config, self.launch
         if config.quantize == "int8":
             return ROUND_TRIP_TOLERANCE["int8"]
@@ -245,7 +245,7 @@ class PreparedFineTune:
             return latency.one_by_one(classify, len(self.test))
 
     def train_cost(self, state: State) -> dict[str, Any]:
-        """The figures of training."""
+        """The figures of what training cost."""
         total, trainable = count_parameters(self.meta_model)
         lengths = self.task.train.lengths
         devices, seconds = self.launch.world_size, state.train_seconds

@@ -198,7 +198,7 @@ class _Run:
         return self.loss(self.strategy.model(**batch).logits, targets)
 
     def stop(self, what: str, rows: list[str]) -> None:
-        """Refuse the update."""
+        """Refuse an update that would spoil the weights."""
         shown = ", ".join(rows[:10]) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         raise NonFiniteError(
             f"the {what} is not finite at step {self.state.step + 1} (rows: {shown}). "

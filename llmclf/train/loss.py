@@ -20,7 +20,8 @@ class Loss:
     """The loss of a run: callable on a micro-batch, with the denominator of any set of rows."""
 
     def __init__(self, config: TrainConfig, targets: np.ndarray, num_labels: int) -> None:
-        """``targets``: of all training rows, int64 (N,) or float32 (N, C) for multilabel."""
+        """Take the loss of ``config``, weighted by ``targets`` of all training rows, int64 (N,) or
+        float32 (N, C) for multilabel."""
         self.config = config
         self.multilabel = targets.ndim == 2
         weight_C = (

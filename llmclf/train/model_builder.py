@@ -47,12 +47,12 @@ class ModelBuilder:
         )
 
     def meta_model(self) -> PreTrainedModel | PeftModel:
-        """Names and shapes on the meta device, never divided or quantised."""
+        """The model's names and shapes on the meta device, never sharded or quantised."""
         return tune(self.build(self.config, weights=False), self.config)
 
     def load(self, seed: int, launch: EffectiveLaunch) -> PreTrainedModel | PeftModel:
         """The model to train; its new weights depend on the seed alone. Under ZeRO-3 all ranks must
-        call this at once: the weights are divided as they are loaded."""
+        call this at once: the weights are sharded as they are loaded."""
         set_seed(seed)
         dtype = torch.bfloat16 if launch.precision == "bf16" else torch.float32
         model = self.build(self.config, dtype=dtype)
@@ -80,7 +80,7 @@ class ModelBuilder:
 
 def cast_unsharded(model: nn.Module, dtype: torch.dtype) -> None:
     """Bring what was added after loading, adapters and the head beside them, to the dtype of the
-    divided weights: DeepSpeed casts a model itself only if nothing of it is divided yet, and then
+    sharded weights: DeepSpeed casts a model itself only if nothing of it is sharded yet, and then
     dies of mixed dtypes."""
     for parameter in model.parameters():
         if parameter.requires_grad and not is_sharded(parameter):

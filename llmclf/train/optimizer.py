@@ -36,7 +36,7 @@ def parameter_groups(
 ) -> dict[tuple[int, bool], list[nn.Parameter]]:
     """What learns, by (depth, whether it has weight decay), in the order of the model.
 
-    All are of one depth where depth makes no difference: ZeRO divides each group by itself, and
+    All are of one depth where depth makes no difference: ZeRO shards each group by itself, and
     stage 2 keeps the gradients of a parameter whole on every rank that has a part of it.
     """
     top = count_blocks(model, family) + 1
@@ -49,8 +49,8 @@ def parameter_groups(
 
 
 def _depth(name: str, family: Family, top: int) -> int:
-    """0 for what lies below the first block, ``i + 1`` for block i, ``top`` for head and final
-    norm."""
+    """Depth of a parameter: 0 for what lies below the first block, ``i + 1`` for block i, ``top``
+    for head and final norm."""
     block = block_of(name, family)
     if block is not None:
         return block + 1

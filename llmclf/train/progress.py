@@ -19,7 +19,8 @@ class TrainingProgress:
     """Live on a terminal, a few plain lines in a log file, silent on all but the main process."""
 
     def __init__(self, console: Console, *, num_steps: int, first_step: int) -> None:
-        """``console``: a quiet one silences everything."""
+        """Show ``num_steps`` steps from ``first_step`` on; a quiet ``console`` silences
+        everything."""
         self.console = console
         self.num_steps = num_steps
         self.started = time.monotonic()

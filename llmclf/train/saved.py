@@ -45,7 +45,7 @@ class SavedModel:
     labels: tuple[str, ...]
     multilabel: bool
     calibration: Calibration
-    """Of it, only the thresholds are still to be applied."""
+    """Calibration of the model, of which only the thresholds are still to be applied."""
 
     @classmethod
     def load(cls, folder: Path) -> SavedModel:

@@ -31,11 +31,11 @@ class Fragment:
     """The part of one parameter that this rank updates: everything, or its share."""
 
     start: int
-    """Its first element in the flattened parameter."""
+    """Place of the part's first element in the flattened parameter."""
     weight: torch.Tensor
     """fp32 (elements,); a view: writing into it changes the parameter."""
     moments: dict[str, torch.Tensor]
-    """AdamW's ``exp_avg`` and ``exp_avg_sq``, fp32 (elements,), likewise."""
+    """AdamW's ``exp_avg`` and ``exp_avg_sq``, fp32 (elements,); views, as ``weight`` is."""
 
 
 class TorchStrategy:
@@ -88,7 +88,7 @@ class TorchStrategy:
         return fragments
 
     def written(self, step: int) -> None:
-        """To be called after fragments were overwritten with those of optimizer step ``step``."""
+        """Take note that fragments were overwritten with those of optimizer step ``step``."""
         for state in self.optimizer.state.values():
             state["step"].fill_(step)
 
@@ -119,22 +119,24 @@ class DeepSpeedStrategy:
         assert self.model.gradient_clipping() == max_grad_norm
 
     def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
-        """See :meth:`TorchStrategy.accumulate`."""
+        """Around forward and backward: DeepSpeed adds up gradients in the last micro-batch."""
         self.model.set_gradient_accumulation_boundary(is_boundary=last)
         return contextlib.nullcontext()
 
     def backward(self, loss: torch.Tensor) -> None:
-        """See :meth:`TorchStrategy.backward`. Not through accelerate, which would step as well."""
+        """Add the gradient of this rank's share of the step's loss; not through accelerate, which
+        would step as well."""
         self.model.backward(loss * self.accelerator.num_processes, scale_wrt_gas=False)
 
     def step(self) -> float:
-        """See :meth:`TorchStrategy.step`."""
+        """Clip, update and clear the gradient; returns its norm before clipping."""
         self.model.step()
         applied = self.model.was_step_applied()
         return float(self.model.get_global_grad_norm()) if applied else math.inf
 
     def fragments(self) -> dict[str, Fragment]:
-        """See :meth:`TorchStrategy.fragments`."""
+        """This rank's share of each parameter that learns, out of ZeRO's partitions, with its
+        moments."""
         fragments = {}
         states, rank = wrapped_optimizer(self.model).state, self.accelerator.process_index
         for name, parameter in self.bare.named_parameters():
@@ -149,7 +151,8 @@ class DeepSpeedStrategy:
         return fragments
 
     def written(self, step: int) -> None:
-        """See :meth:`TorchStrategy.written`; the copies that compute follow the fp32 ones."""
+        """Have the weights that compute follow fragments overwritten with those of optimizer step
+        ``step``."""
         for state in wrapped_optimizer(self.model).state.values():
             state["step"].fill_(step)
         update_weights(self.model)

@@ -1,4 +1,4 @@
-"""What requests cost, and the cap on it."""
+"""What requests cost, and the cap on what is spent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ApiUsage:
     cache included: what the answers cost when they were given."""
 
     input_tokens: int | None = 0
-    """None once a server has not said how many."""
+    """Tokens of all prompts; None once a server has not said how many."""
     output_tokens: int | None = 0
     price: float | None = 0.0
-    """In the currency of the prices; None without them or without tokens."""
+    """Price of all tokens in the currency of the prices; None without them or without tokens."""
     requests: int = 0
     """Requests sent, each attempt counted."""
     retries: int = 0
@@ -27,7 +27,7 @@ class ApiUsage:
     cached: int = 0
     """Responses that were in the cache already."""
     seconds: list[float] = field(default_factory=list)
-    """Of each request from the first attempt to the response, waits included."""
+    """Seconds of each request from the first attempt to the response, waits included."""
 
 
 class StoppedError(Exception):
@@ -49,12 +49,12 @@ class SpendingCap:
             usage.price = None
 
     def open(self) -> None:
-        """To be called in the event loop that the requests are sent from."""
+        """Prepare for requests; to be called in the event loop that they are sent from."""
         self._changed = asyncio.Event()
         self._reserved, self._under_way = 0.0, 0
 
     def price(self, tokens: Sequence[int]) -> float:
-        """Of tokens of input and output."""
+        """Price of these tokens of input and output."""
         prices = (self._config.input_price or 0.0, self._config.output_price or 0.0)
         return sum(n * price for n, price in zip(tokens, prices, strict=True)) / 1e6
 
@@ -74,7 +74,7 @@ class SpendingCap:
         self._under_way += 1
 
     def release(self, bounds: Bounds) -> None:
-        """A request is over."""
+        """Free what was set aside for a request that is over."""
         self._under_way -= 1
         self._reserved = self._reserved - self.price(bounds) if self._under_way else 0.0
         self._changed.set()

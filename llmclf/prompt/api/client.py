@@ -168,7 +168,8 @@ class Client:
     async def _within_budget(
         self, request: Request, body: dict[str, Any]
     ) -> tuple[Any, list[int] | None]:
-        """What is kept of a response, and the tokens it took."""
+        """Send a request once its price is set aside; what is kept of the response, and the tokens
+        it took."""
         bounds = token_bounds(body)
         await self._cap.reserve(bounds)
         try:
@@ -255,7 +256,7 @@ class Client:
         return self._fit(said if isinstance(said, str) else "")
 
     def _fit(self, text: str) -> str:
-        """In one line without the key, which some servers repeat."""
+        """A server's text in one line without the key, which some servers repeat."""
         hidden = text.replace(self._key, "***") if self._key else text
         line = " ".join(plain(re.sub(r"\s+", " ", hidden)).split())
         return line if len(line) <= 300 else line[:300] + " ..."
@@ -284,8 +285,8 @@ async def _together(tasks: Sequence[Any]) -> None:
 
 
 def _key(variable: str) -> str:
-    """The key, or an empty string. Raises ConfigError, without showing it, for one that no header
-    can carry."""
+    """The key in a variable, or an empty string. Raises ConfigError, without showing it, for one
+    that no header can carry."""
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(

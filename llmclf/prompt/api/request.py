@@ -19,9 +19,9 @@ Constraint = Literal["json_schema", "json_object"]
 Bounds = tuple[int, int]
 """Tokens of input and output, at most."""
 TAIL_TOKENS = 32
-"""Kept before an answer: no token that runs into it begins further back."""
+"""Tokens kept before an answer: none that runs into it begins further back."""
 REASONING_TOKENS = 4096
-"""For the thoughts of a model that thinks before it answers."""
+"""Tokens for the thoughts of a model that thinks before it answers."""
 
 
 class JunkError(ValueError):
@@ -37,13 +37,13 @@ class ApiPrompt:
     """What is asked about one row."""
 
     text: str
-    """As running text, up to before the answer; not empty."""
+    """The prompt as running text, up to before the answer; not empty."""
     messages: list[dict[str, str]]
-    """The same as turns of a conversation."""
+    """The prompt as turns of a conversation."""
     answers: tuple[str, ...]
-    """One per label, as it follows ``text`` (C)."""
+    """Answers, one per label, as each follows ``text`` (C)."""
     words: tuple[str, ...]
-    """The bare answers (C)."""
+    """Answers without what stands around them (C)."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ class EchoRequest:
     path = "/completions"
 
     def body(self, model: str) -> dict[str, Any]:
-        """One token is generated, and dropped: llama-cpp-python takes 0 for no limit."""
+        """Body of the request. One token is generated, and dropped: llama-cpp-python takes 0 for no
+        limit."""
         return _completion(model, self.text + self.answer, logprobs=1, echo=True)
 
     def read(self, payload: Any) -> Any:
-        """``first``: index of the first token kept; ``start``: of the one that the answer begins
-        in, null if unknown; ``tokens``; ``logprobs`` in nats."""
+        """What is kept of a response. ``first``: index of the first token kept; ``start``: of the
+        one that the answer begins in, null if unknown; ``tokens``; ``logprobs`` in nats."""
         prompt = self.text + self.answer
         choice = _choice(payload)
         details = choice.get("logprobs")
@@ -92,16 +93,16 @@ class NextRequest:
     prompt: str
     tokens: tuple[str, ...]
     top: int
-    """So many of the likeliest tokens are asked for."""
+    """How many of the likeliest tokens are asked for."""
     path = "/completions"
 
     def body(self, model: str) -> dict[str, Any]:
-        """One token, and the likeliest in its place."""
+        """Body of the request: one token, and the likeliest in its place."""
         return _completion(model, self.prompt, logprobs=self.top)
 
     def read(self, payload: Any) -> Any:
-        """``token`` and ``logprob`` of the likeliest, and ``of``: token to log-probability in
-        nats, of those that were found."""
+        """What is kept of a response: ``token`` and ``logprob`` of the likeliest, and ``of``: token
+        to log-probability in nats, of those among the likeliest."""
         details = _choice(payload).get("logprobs")
         if not details:
             return None
@@ -125,12 +126,12 @@ class ChatRequest:
     """How the server is told to write nothing but an answer: OpenAI's way, that of
     llama-cpp-python, or not at all."""
     reasoning: bool = False
-    """For models that refuse ``max_tokens`` and a temperature."""
+    """Whether the model refuses ``max_tokens`` and a temperature."""
     path = "/chat/completions"
 
     def body(self, model: str) -> dict[str, Any]:
-        """Greedy, and as long as the longest answer in bytes, which no tokenizer exceeds, with some
-        room for what stands around it."""
+        """Body of the request: greedy, and as long as the longest answer in bytes, which no
+        tokenizer exceeds, with some room for what stands around it."""
         turns = [{"role": role, "content": content} for role, content in self.messages]
         body: dict[str, Any] = {"model": model, "messages": turns}
         longest = max(len(json.dumps(word)) for word in self.words)
@@ -156,8 +157,8 @@ class ChatRequest:
         }
 
     def read(self, payload: Any) -> Any:
-        """``choice``: index of the answer, -1 for none; ``formed``: whether it came as the
-        constraint wants it."""
+        """What is kept of a response. ``choice``: index of the answer, -1 for none; ``formed``:
+        whether it came as the constraint wants it."""
         message = _choice(payload).get("message")
         if not isinstance(message, dict):
             raise JunkError("a chat completion without a message")
@@ -243,7 +244,7 @@ def _lists(details: Any) -> tuple[list[str], list[float | None]]:
 
 
 def _is_logprob(value: Any) -> bool:
-    """A number up to 0, but for rounding; a NaN fails the comparison."""
+    """Whether a value is a number up to 0, but for rounding; a NaN fails the comparison."""
     return isinstance(value, int | float) and value <= 1e-3
 
 
@@ -260,7 +261,7 @@ def _end_of_prompt(tokens: list[str], prompt: str, generated: str) -> int:
 
 
 def _agreement(text: str, prompt: str) -> int:
-    """Length of the longest common end."""
+    """Length of the longest end that two texts share."""
     length = 0
     for a, b in zip(reversed(text), reversed(prompt), strict=False):
         if a != b:

@@ -23,7 +23,8 @@ from llmclf.prompt.api.request import (
 )
 
 FEW, ALL = 1000, 1_000_000
-"""Of the likeliest next tokens: enough for most answers, and more than any vocabulary has."""
+"""How many of the likeliest next tokens to ask for: enough for most answers, or more than any
+vocabulary has."""
 OnDone = Callable[[int], None]
 Tree = dict[tuple[str, ...], set[str]]
 
@@ -35,7 +36,7 @@ class ApiScores:
     logprobs_NC: np.ndarray | None
     """Log-likelihood of each answer in nats, summed over its tokens; None for written answers."""
     tokens_NC: np.ndarray | None
-    """Tokens of each answer, likewise."""
+    """Number of tokens of each answer; None for written answers."""
     choice_N: np.ndarray
     """Index of the likeliest or written answer; -1: invalid."""
 

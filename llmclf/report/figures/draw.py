@@ -31,11 +31,11 @@ class Drawn:
     svg: str
     title: str
     caption: str
-    """How to read it."""
+    """How to read the figure."""
     numbers: Grid | None = None
-    """What it shows; None where that stands in a table next to it."""
+    """Numbers that the figure shows; None where they stand in a table next to it."""
     wide: bool = False
-    """Whether it needs the page's whole width."""
+    """Whether the figure needs the page's whole width."""
 
 
 @dataclass(frozen=True)

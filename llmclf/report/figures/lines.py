@@ -31,7 +31,8 @@ AXES = {"examples": "training rows seen", "device_hours": "device-hours of train
 
 
 def learning_curves(methods: tuple[MethodReport, ...], over: str, metric: str) -> Drawn | None:
-    """Mean over the runs of a method, band from the lowest to the highest run.
+    """Validation scores while methods learnt: mean over the runs of each, band from the lowest to
+    the highest run.
 
     ``over``: a key of AXES. None where no run has recorded it.
     """
@@ -173,7 +174,7 @@ def break_even(study: BreakEven, order: Sequence[str], metric: str) -> Drawn:
 
 
 def _budget_axis(axes: Axes, budgets: Sequence[int]) -> None:
-    """Logarithmic; a method that needs no labels at all has its place on the left."""
+    """A logarithmic axis of labels; a method that needs none at all has its place on the left."""
     if any(budget > 0 for budget in budgets):
         logarithmic(axes, budgets, zero=1 / 8, sides=(1.2, 1.2))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -23,7 +23,7 @@ class Measure:
     """A cost, and what it is called."""
 
     key: str
-    """Field of MethodCost."""
+    """Name of the field of MethodCost."""
     words: str
 
 
@@ -47,7 +47,7 @@ def measures(analysis: Analysis) -> tuple[Measure | None, Measure | None, Measur
 
 
 def _known(analysis: Analysis, choices: Sequence[Measure]) -> Measure | None:
-    """The first that most methods have, by the number of methods that have it."""
+    """The first choice that most methods have, by the number of methods that have it."""
     counts = [
         sum(getattr(m.cost, choice.key) is not None for m in analysis.methods) for choice in choices
     ]
@@ -116,7 +116,8 @@ def _missing(analysis: Analysis, shown: int, measure: Measure) -> str:
 
 
 def _scale(axes: Axes, costs: Sequence[float]) -> None:
-    """Logarithmic where costs span a decade; a cost of nothing has its place on the left."""
+    """Scale the axis of costs, logarithmic where they span a decade; a cost of nothing has its
+    place on the left."""
     positive = [c for c in costs if c > 0]
     low, high = (min(positive), max(positive)) if positive else (0.0, 1.0)
     number = FuncFormatter(lambda x, _: amount(float(f"{x:.3g}")))
@@ -132,7 +133,8 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
 def _names(
     axes: Axes, names: Sequence[str], costs: Sequence[float], scores: Sequence[float], on: list[int]
 ) -> None:
-    """Each name where it covers no other and no point: right, left, above or below its point."""
+    """Write each name where it covers no other and no point: right, left, above or below its
+    point."""
     axes.autoscale_view()
     points = axes.transData.transform(np.column_stack([costs, scores]))
     frame = axes.get_window_extent()

@@ -20,9 +20,9 @@ from llmclf.report.texts import cut
 from llmclf.report.words import interval, metric_name, score
 
 MOST_LABELS = 20
-"""Labels in the figure; the table has all."""
+"""Labels in the figure at most; the table has all."""
 MOST_METHODS = 6
-"""Methods of which the dots of one label can still be told apart."""
+"""Methods at most of which the dots of one label can still be told apart."""
 
 
 def score_intervals(analysis: Analysis) -> Drawn:

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAPER = "#000000", "#777777", "#dddddd", "#ffffff"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b07d00", "#56677a")
-"""Okabe and Ito's first three, then Tol's purple, an ochre and a slate. The page's style sheet
-holds their shades for light and dark."""
+"""Colours of methods: Okabe and Ito's first three, then Tol's purple, an ochre and a slate. The
+page's style sheet holds their shades for light and dark."""
 HEAT, COOL = "#3b82b0", "#b0683b"
-"""Above and below zero in cells: shades on which the page's ink can be read, by night too."""
+"""Colours of cells above and below zero: shades on which the page's ink can be read, by night
+too."""
 _FOLLOW = {
     HEAT: "var(--heat)",
     COOL: "var(--cool)",

@@ -1,4 +1,4 @@
-"""Numbers in full, for programs."""
+"""Tables as CSV: numbers in full, for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_table(grid: Grid) -> str:
-    """Nothing where nothing was measured, two columns for a pair, no formula for a spreadsheet."""
+    """The table as CSV: nothing where nothing was measured, two columns for a pair, no formula for
+    a spreadsheet."""
     file = io.StringIO(newline="")
     # Its line ends are RFC 4180's; with others, Python leaves a carriage return in a text unquoted.
     writer = csv.writer(file)

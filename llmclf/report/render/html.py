@@ -1,4 +1,4 @@
-"""Tables of the page. Every text is escaped by markupsafe."""
+"""Tables of the page in HTML. Every text is escaped by markupsafe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _row(grid: Grid, row: tuple[Any, ...], best: list[bool]) -> Markup:
 
 
 def _text(column: Column, value: Any) -> str:
-    """Foreign texts as they are, numbers with a real minus sign."""
+    """A cell's text: foreign texts as they are, numbers with a real minus sign."""
     if value is None or not column.kind.text:
         return column.text(value).translate(_MINUS)
     return visible(value, 400 if column.kind is PROSE else 120)

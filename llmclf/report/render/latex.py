@@ -15,7 +15,7 @@ _LETTERS = "".join(
     for letter in map(chr, range(0xC0, 0x180))
     if letter in "ÆæØøßŁłŒœı" or unicodedata.normalize("NFD", letter)[1:] in tuple(_ACCENTS)
 )
-"""What pdfTeX sets in every font encoding."""
+"""Characters that pdfTeX sets in every font encoding."""
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -30,7 +30,7 @@ _SPECIAL = {
 }
 _DASH = re.compile("-(?=-)")
 _OPTION = re.compile(r"^[\[*]")
-"""At the start of a line it would belong to the end of the line before."""
+"""Character that, at the start of a line, would belong to the end of the line before."""
 _FOREIGN = re.compile(f"[^\x20-\x7e±{_LETTERS}]+")
 
 
@@ -50,7 +50,8 @@ def _known(text: str) -> str:
 
 
 def latex_table(grid: Grid) -> str:
-    """A float no wider than the text, the best of a column in bold, the note in its caption."""
+    """The table as a float no wider than the text, the best of a column in bold, the note in its
+    caption."""
     note = f" {escaped(grid.note)}" if grid.note else ""
     lines = [
         r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",

@@ -1,4 +1,4 @@
-"""Pipe tables, as GitHub shows them."""
+"""Tables in Markdown, with pipes, as GitHub shows them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def escaped(text: str) -> str:
 
 
 def markdown_table(grid: Grid) -> str:
-    """The table, the best of a column in bold, and the note under it."""
+    """The table in Markdown, the best of a column in bold, and the note under it."""
     lines = [[escaped(column.title) for column in grid.columns]]
     lines.append([":--" if column.kind.text else "--:" for column in grid.columns])
     for row in grid.cells():

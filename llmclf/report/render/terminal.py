@@ -1,4 +1,4 @@
-"""Tables for rich."""
+"""Tables on the terminal, by rich."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmclf.report.grid import Grid
 
 
 def terminal_table(grid: Grid, *, note: bool = True) -> Table:
-    """Texts are wrapped, numbers are not; the best of a column is bold."""
+    """The table for rich: texts are wrapped, numbers are not; the best of a column is bold."""
     table = Table(box=SIMPLE, caption=Text(grid.note) if note and grid.note else None)
     for column in grid.columns:
         if column.kind.text:
