@@ -111,6 +111,8 @@ def fit(
 
     ``chosen["rows"]`` says how many rows were learnt from: 50,000 at most, drawn at random, for
     neighbours and forests. Raises DataError if the texts hold no usable term.
+
+    ``labels``: names in the order of the targets (C).
     """
     chosen: dict[str, Any] = {}
     if config.classifier == "majority":

@@ -27,11 +27,11 @@ class ClassicalRun:
     seed: int
 
     def plan(self) -> dict[str, Any]:
-        """It runs on one process, whatever was launched."""
+        """What would happen: it runs on one process, whatever was launched."""
         return {"world_size": 1, "strategy": "single"}
 
     def truncated(self) -> dict[str, Any]:
-        """Texts are read to their end."""
+        """Texts that are cut off: none, they are read to their end."""
         return {}
 
     def warnings(self) -> list[str]:

@@ -45,6 +45,9 @@ def plan_epoch(
     """Plan one epoch over rows of the given lengths (in tokens); every row occurs exactly once.
 
     One step, anywhere in the epoch, holds what is left over and may be smaller; nothing is dropped.
+
+    ``micro_batch_size``: rows of one forward pass at most; ``world_size``: number of processes;
+    ``seed`` and ``epoch``, from 0, decide the order.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -75,7 +78,7 @@ def plan_prediction(
     lengths: np.ndarray, *, batch_size: int, rank: int, world_size: int
 ) -> list[np.ndarray]:
     """Batches of one rank for a forward pass over all rows, longest first; each row belongs to
-    exactly one rank."""
+    exactly one rank. ``lengths``: tokens of each row; ``batch_size``: rows of a batch at most."""
     order = np.argsort(-lengths, kind="stable")
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return batches[rank::world_size]

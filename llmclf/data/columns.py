@@ -24,11 +24,11 @@ LABEL_NAMES = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns in use."""
+    """Names of the columns that are used."""
 
     text: str
     label: tuple[str, ...]
-    """One column, or several of 0 and 1."""
+    """Column of the labels, or several columns of 0 and 1."""
     pair: str | None = None
     id: str | None = None
     group: str | None = None

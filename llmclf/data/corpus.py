@@ -103,7 +103,7 @@ class Splits:
         return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
 
     def names_of(self, split: Split, index: int) -> list[str]:
-        """Label names of one row."""
+        """Names of the labels of one row."""
         if self.multilabel:
             return [self.labels[c] for c in np.flatnonzero(split.targets[index])]
         return [self.labels[split.targets[index]]]

@@ -46,7 +46,9 @@ def pick_fold(
     folds: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Boolean (N,): the rows of fold ``fold`` of ``folds``; the folds of one seed part the rows."""
+    """Boolean (N,): the rows of fold ``fold``, from 0, of ``folds``; the folds of one seed part the
+    rows. ``stratum``, ``group``: number of each row's, (N,), ``group`` None where rows have
+    none."""
     if group is None:
         return _dealing_place(stratum, rng) % folds == fold
     return _place_groups(stratum, group, np.full(folds, 1 / folds), rng) == fold
@@ -55,7 +57,8 @@ def pick_fold(
 def pick_fraction(
     stratum: np.ndarray, group: np.ndarray | None, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Boolean (N,): ``round(fraction * N)`` rows; close to it where groups must stay whole."""
+    """Boolean (N,): ``round(fraction * N)`` rows; close to it where groups must stay whole.
+    ``stratum``, ``group``: number of each row's, (N,), ``group`` None where rows have none."""
     if group is None:
         place, rows = _dealing_place(stratum, rng), len(stratum)
         take = round(fraction * rows)

@@ -25,6 +25,8 @@ def read_labels(
     """Replace the label cells by a column ``label``; also return multilabel and decisions.
 
     ``label`` is String, or List(String) for a multilabel task. Raises DataError naming rows.
+
+    ``separator``: the character between the labels of one cell, None where a cell holds one.
     """
     kinds = {k for _, t in source.tables for c in columns.label for k in _kinds(t, c)}
     decisions = []

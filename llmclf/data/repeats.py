@@ -14,7 +14,7 @@ from llmclf.data.near import near_pairs
 NAMES = ("train", "validation", "test")
 TEST = NAMES.index("test")
 BETWEEN = "\x1f"
-"""Stands between text and pair, and is in no normalised text."""
+"""What stands between text and pair, and is in no normalised text."""
 EXAMPLES = 5
 """Examples kept of each finding."""
 

@@ -1,4 +1,4 @@
-"""The same rows and labels in the same order, whatever order a run wrote them in."""
+"""Runs on the same rows and labels brought to one order, whatever order a run wrote them in."""
 
 from __future__ import annotations
 

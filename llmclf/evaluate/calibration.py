@@ -71,7 +71,8 @@ class Calibration:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], labels: tuple[str, ...]) -> Calibration:
-        """What :meth:`to_json` gave. Raises KeyError for a label without a threshold."""
+        """The calibration that :meth:`to_json` gave. Raises KeyError for a label without a
+        threshold."""
         thresholds = stored.get("thresholds")
         return cls(
             temperature=stored["temperature"],

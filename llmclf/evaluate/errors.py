@@ -26,7 +26,7 @@ class ConfidentError:
 
     id: str
     text: str | None
-    """None where the run folder does not hold the texts."""
+    """Text of the row; None where the run folder does not hold the texts."""
     label: str
     """The given label; when multilabel several joined by ", ", and empty for none."""
     predicted: str
@@ -78,7 +78,7 @@ class ConfusionDifference:
 
     label: str
     predicted: str | None
-    """None: no label was given (an invalid answer)."""
+    """Label that was given instead; None where none was (an invalid answer)."""
     rows_a: int
     rows_b: int
 

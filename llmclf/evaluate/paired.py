@@ -128,6 +128,10 @@ def compare(
     Intervals and tests of one run on one test set are BCa (Efron 1987); with several folds or seeds
     they are of draws that add the error of folds and seeds to that of the rows. Raises DataError
     unless all methods have the same rows, labels and folds, in whatever order.
+
+    ``metric``: the score that differences are taken of; ``margin``: the largest difference that
+    does not matter; ``resamples``, ``seed``: how many times rows are drawn again, and by which
+    seed.
     """
     assert metric in METRICS, metric
     runs = align(methods)
@@ -226,7 +230,7 @@ def paired_draws(
     sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: str, seed: int
 ) -> np.ndarray:
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
-    common, seeds are not."""
+    common, seeds are not. ``sampled``: by method; ``pair``: the names of the two."""
     a, b = (sampled[name] for name in pair)
     rng = stream(seed, "\0".join(sorted(pair)))
     rows = [x - y for x, y in zip(a.rows[metric], b.rows[metric], strict=True)]

@@ -163,7 +163,7 @@ def extra_of_seeds(
 def student_t(
     squared_error: float, freedom: float, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws of an error whose square is known with these degrees of freedom, (resamples,).
+    """Draws of an error whose square is known with so many degrees of ``freedom``, (resamples,).
 
     With at least 2 of them: those of two values would leave every question open.
     """

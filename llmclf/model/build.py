@@ -129,6 +129,8 @@ def build_model(
     The head is random (seed before calling) unless the checkpoint is a classifier of exactly these
     labels; then its rows are brought into our order. Raises ConfigError when the checkpoint lacks
     weights below the head, or is an adapter.
+
+    ``labels``: names in the order of the head's rows; ``max_length``: tokens of the longest row.
     """
     model_config = load_config(config.checkpoint)
     family = family_of(model_config)
@@ -184,13 +186,13 @@ def _check_loaded(
 def gathered(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Gather parameters that ZeRO-3 has sharded whole on every rank in this block; changes are
     those of rank 0."""
-    divided = [p for p in parameters if is_sharded(p)]
-    if not divided:
+    sharded = [p for p in parameters if is_sharded(p)]
+    if not sharded:
         yield
         return
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(divided, modifier_rank=0):
+    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0):
         yield
 
 
@@ -202,7 +204,9 @@ def prepare_config(
     pad_token_id: int,
     max_length: int,
 ) -> None:
-    """Write labels, problem type, padding token and dropout into ``model_config``."""
+    """Write labels, problem type, padding token and dropout into ``model_config``, transformers'
+    settings; ``config``: ours. ``max_length``: tokens of the longest row, by which BigBird chooses
+    its attention."""
     model_config.num_labels = len(labels)
     model_config.id2label = dict(enumerate(labels))
     model_config.label2id = {name: i for i, name in enumerate(labels)}

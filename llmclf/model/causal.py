@@ -75,6 +75,8 @@ def load_causal(
     """Load the model for scoring, in eval mode on ``device``.
 
     Raises ConfigError where weights are missing, or where the model looks at later tokens.
+
+    ``quantize``: how the weights are held; ``precision``: of float weights and of arithmetic.
     """
     config = load_causal_config(checkpoint)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

@@ -33,7 +33,8 @@ class Family:
     """The token whose state is classified: the first (CLS) or the last attended one."""
     padding_side: Literal["left", "right"] = "right"
     token_types: bool = False
-    """Its tokenizer has to be asked for the token types that the model was pre-trained with."""
+    """Whether the tokenizer has to be asked for the token types that the model was pre-trained
+    with."""
     gradient_checkpointing: bool = True
     final_norm: tuple[str, ...] = ()
     """Normalisation above the last block, trained along with the last blocks."""

@@ -39,6 +39,8 @@ def training_flops(
     A full fine-tune does three forward passes' worth of work, LoRA two of the matrix products
     (frozen weights need no gradient of their own), frozen blocks one. Windowed attention is counted
     as far as its window reaches.
+
+    ``config``: transformers' settings of the model; ``tune``, ``last_n``: which blocks learn.
     """
     num_blocks = count_blocks(model, family)
     weights = sum(

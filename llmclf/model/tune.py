@@ -149,6 +149,8 @@ def save_model(
     ``merged``: plain weights. ``adapter``: base weights plus ``adapter_*`` files; transformers puts
     the two together (a folder with only the adapter would lose label names: PEFT stores none). The
     tokenizer keeps ``max_length``.
+
+    ``config``: says which of the two forms it is to be.
     """
     tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)

@@ -106,7 +106,8 @@ class PlannedRun:
 def largest_micro_batch(
     run: PlannedRun, capacity: int, *, most: int, line: Callable[[int], Activations]
 ) -> int:
-    """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes; 0: none does.
+    """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes of a device; 0:
+    none does.
 
     ``line``: activations by number of rows (:meth:`.Traces.line`).
     """

@@ -87,6 +87,9 @@ def plan(
 
     ``longest``: tokens of the longest row. Raises ConfigError for a model that cannot recompute
     where ``train`` asks for it.
+
+    ``traces``: of the classification model's activations; ``methods``: pairs of ``model.tune`` and
+    ``model.quantize``.
     """
     model_type = traces.config.model_type
     if train.gradient_checkpointing and not family_of(traces.config).gradient_checkpointing:
@@ -100,7 +103,7 @@ def plan(
         method = dataclasses.replace(model, tune=tune, quantize=quantize)
         for strategy in STRATEGIES:
             if devices.number == 1 and strategy in ("ddp", "zero1", "zero2", "fsdp2"):
-                continue  # nothing to divide among
+                continue  # no other device to share with
             run = PlannedRun(
                 traces=traces,
                 model=method,

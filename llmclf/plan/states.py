@@ -124,6 +124,8 @@ def model_states(
 
     ``single`` and ``ddp`` keep what learns in fp32 under autocast, frozen matrices in bf16 when
     ``precision`` is; ZeRO keeps every float weight in ``precision`` and an fp32 master copy.
+
+    ``weights``: what :func:`inventory` lists; ``world_size``: number of devices.
     """
     if strategy in ("single", "ddp"):
         return _replicated(weights, precision, quantize)
@@ -225,10 +227,10 @@ def _zero_3(
     *,
     offload: bool,
 ) -> States:
-    """Each parameter is padded to a multiple of the ranks and cut; those of at most
-    ``PERSISTENCE_THRESHOLD`` elements stay gathered once they have been used.
+    """ZeRO-3: each parameter is padded to a multiple of the ranks and cut; those of at most
+    ``PERSISTENCE_THRESHOLD`` elements stay gathered once they have been used. 8-bit matrices are
+    sharded in name only: each device holds them whole as well, with offload too.
 
-    8-bit matrices are divided in name only: each device holds them whole as well, with offload too.
     ``offload``: partitions of weights, gradients and optimizer states lie in host memory.
     """
     size = BF16 if precision == "bf16" else FP32

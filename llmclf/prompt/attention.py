@@ -70,6 +70,9 @@ def shared_prefix_attention(
     """Query (B, H, L, D), keys and values (B, H / G, L, D) -> (B, L, H, D).
 
     Raises NotImplementedError for an attention that is more than a softmax of scaled products.
+
+    ``shared_prefix``: what the rows attend to beside themselves; ``scaling``: factor on the
+    products, None: by the head size; ``sliding_window``: most tokens that a query may see.
     """
     unknown = [name for name in NOT_SUPPORTED if kwargs.get(name) is not None]
     if attention_mask is not None:
@@ -149,6 +152,8 @@ def attend(
     """Softmax attention with its log-sum-exp, fp32 (B, H, L), by the device's fused kernel.
 
     ``mask``: bool, broadcast to (B, H, L, S); every query must see a key.
+
+    ``scale``: factor on the products; ``causal``: whether later keys are hidden from a query.
     """
     if query.device.type == "cpu":
         bias = None

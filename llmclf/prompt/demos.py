@@ -84,6 +84,8 @@ def choose_shared(
     """Rows of the training split that demonstrate to every row in question, int64 (K,), in order.
 
     ``excluded``: folded texts (:func:`folded`) that may not be shown: those in question.
+
+    ``draw``: which choice and order of demonstrations; ``seed``: of the experiment.
     """
     # The order has a stream of its own, so that another order is another order of the same rows.
     rng = stream("draw", seed, draw.seed)

@@ -55,19 +55,19 @@ class PromptEncoder:
     def encode(self, variant: Variant) -> EncodedVariant:
         """Word and tokenise all prompts of a variant. Raises ConfigError where a prompt cannot fit,
         or one answer begins with another."""
-        asks, shortened = variant.asks(), Shortened()
+        specs, shortened = variant.specs(), Shortened()
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, ask in enumerate(asks):
-            groups[ask.shown].append(i)
+        for i, spec in enumerate(specs):
+            groups[spec.shown].append(i)
         frames = {
             shown: self._frame(variant.wording, shown, shortened, len(rows))
             for shown, rows in groups.items()
         }
         words = variant.wording.answers.words
-        end = self._counts_end(frames[asks[0].shown], words)
-        in_order: list[TokenizedPrompt | None] = [None] * len(asks)
+        end = self._counts_end(frames[specs[0].shown], words)
+        in_order: list[TokenizedPrompt | None] = [None] * len(specs)
         for shown, rows in groups.items():
-            some = [asks[i] for i in rows]
+            some = [specs[i] for i in rows]
             questions = self._fitting(variant.wording, frames[shown], some, end, shortened)
             for i, question in zip(rows, questions, strict=True):
                 in_order[i] = question
@@ -77,7 +77,7 @@ class PromptEncoder:
             parts[name] = slice(start, start + len(part))
             start += len(part)
         parts["premise"] = slice(start, start + 1)
-        questions.append(self.tokenizer.premise(frames[asks[0].shown], words, end=end))
+        questions.append(self.tokenizer.premise(frames[specs[0].shown], words, end=end))
         return EncodedVariant(
             questions=questions,
             parts=parts,
@@ -139,12 +139,12 @@ class PromptEncoder:
         self,
         wording: Wording,
         frame: Frame,
-        asks: list[PromptSpec],
+        specs: list[PromptSpec],
         end: bool,
         shortened: Shortened,
     ) -> list[TokenizedPrompt]:
         """Questions behind one frame; texts that are too long lose their end."""
-        texts = [(ask.text, ask.pair) for ask in asks]
+        texts = [(spec.text, spec.pair) for spec in specs]
         words = wording.answers.words
 
         def worded(rows: list[int]) -> list[TokenizedPrompt]:
@@ -155,11 +155,11 @@ class PromptEncoder:
         long = [i for i, q in enumerate(questions) if self._excess(q) > 0]
         shortened.rows += len(long)
         before = sum(len(questions[i].prompt) for i in long)
-        room = self._room(wording, frame, asks[0].pair is not None, end) if long else 0
+        room = self._room(wording, frame, specs[0].pair is not None, end) if long else 0
         for i in long:
             left = room
             while self._excess(questions[i]) > 0:
-                texts[i] = self._shortened(wording, asks[i].text, asks[i].pair, left)
+                texts[i] = self._shortened(wording, specs[i].text, specs[i].pair, left)
                 questions[i] = worded([i])[0]
                 left = max(left - max(self._excess(questions[i]), 1), 0)
         shortened.tokens_lost += before - sum(len(questions[i].prompt) for i in long)

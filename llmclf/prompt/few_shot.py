@@ -171,6 +171,9 @@ def prepare(
     unless ``weights=False``.
 
     Raises ConfigError before anything is written.
+
+    ``max_length``: most tokens of a prompt and its answer, None: the model's own; ``accelerator``:
+    of the processes that share the work; ``precision``: of weights and arithmetic.
     """
     if splits.multilabel:
         raise ConfigError(

@@ -246,6 +246,9 @@ def prepare(
     """Encode all prompts and load the model; with ``weights=False`` only the former.
 
     Raises ConfigError where the checkpoint, the answers or the lengths cannot work.
+
+    ``train``: the rows that demonstrations are taken from; ``max_length``: most tokens of a prompt
+    and its answer, None: the model's own.
     """
     checkpoint = model_config.checkpoint
     tokens = context_tokens(load_causal_config(checkpoint), max_length)

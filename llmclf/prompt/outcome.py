@@ -75,7 +75,10 @@ class VariantScores:
         self, part: str, kind: PromptCalibration, split: Split, labels: tuple[str, ...]
     ) -> Predictions:
         """Predictions of one part. A written answer has probability 1; a row without one has the
-        same for all labels, and counts as wrong."""
+        same for all labels, and counts as wrong.
+
+        ``part``: purpose of the rows, such as test; ``kind``: the calibration; ``split``: the rows.
+        """
         invalid, scored_by = None, f"label log-likelihood, {NAMES[kind]}"
         if self.choices is None:
             probabilities = self.probabilities(part, kind)
@@ -98,7 +101,10 @@ def outcome(
     scored: Sequence[VariantScores], kind: PromptCalibration, test: Split, labels: tuple[str, ...]
 ) -> dict[str, Any]:
     """The ``prompt`` object of results.json: scores of each variant under each calibration, their
-    spread, the mass on the answers or the rate of invalid ones, and what attacks did."""
+    spread, the mass on the answers or the rate of invalid ones, and what attacks did.
+
+    ``kind``: the calibration of the run's result; ``test``: the rows that were scored.
+    """
     kinds = scored[0].kinds
     rows: list[dict[str, Any]] = []
     for one in scored:

@@ -54,7 +54,7 @@ class RemoteModel:
             "base_url": self.config.base_url,
             "scoring": self.scoring,
             "constrained": self.scoring and self.client.constrained,
-            "prompts": sum(len(v.asks()) for v in self.variants),
+            "prompts": sum(len(v.specs()) for v in self.variants),
         }
 
     def shortened(self) -> dict[str, int]:
@@ -131,15 +131,15 @@ class RemoteModel:
         if part == "premise":
             frame = variant.wording.plain([])
             return [_worded(variant.wording, frame.bare(), [], "")]
-        return [self._prompt(variant.wording, ask) for ask in variant.parts[part]]
+        return [self._prompt(variant.wording, spec) for spec in variant.parts[part]]
 
-    def _prompt(self, wording: Wording, ask: PromptSpec) -> ApiPrompt:
+    def _prompt(self, wording: Wording, spec: PromptSpec) -> ApiPrompt:
         train = self.train
         shown = [
             (wording.block(*train.text_and_pair(row), _harmless), int(train.targets[row]))
-            for row in ask.shown
+            for row in spec.shown
         ]
-        block = wording.block(ask.text, ask.pair, _harmless)
+        block = wording.block(spec.text, spec.pair, _harmless)
         turns = wording.messages(shown, block, lead=False)
         return _worded(wording, wording.plain(shown), turns, block)
 
@@ -182,6 +182,9 @@ def prepare(
     """Find out what the server offers; with ``weights=False`` nothing is asked.
 
     Raises ConfigError where the server cannot be used.
+
+    ``train``: the rows that demonstrations are taken from; ``name``: the model's at the server;
+    ``cache``: file of the answers that were paid for.
     """
     client = ApiModel(config, name, cache=cache)
     model = RemoteModel(config=config, variants=variants, train=train, client=client, scoring=None)

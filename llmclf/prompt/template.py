@@ -18,7 +18,7 @@ from llmclf.data.table import listed
 from llmclf.prompt.config import PromptConfig, TemplateName
 
 QUERY = "\u241fquery\u241f"
-"""Stands for the text in question while the rest is put together."""
+"""Placeholder of the text in question while the rest is put together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Template:
     pair_block: str
     """A text and a second one with what stands around them, ``{text}`` and ``{pair}``."""
     escape: Callable[[str], str]
-    """Makes a text unable to end its block."""
+    """How a text is made unable to end its block."""
     lead: str
-    """Stands right before an answer."""
+    """Words that stand right before an answer."""
 
 
 def _as_json(text: str) -> str:

@@ -40,9 +40,9 @@ class Variant:
     attacked: dict[str, Attacked]
     """Attack -> its rows and the labels they ask for."""
 
-    def asks(self) -> list[PromptSpec]:
+    def specs(self) -> list[PromptSpec]:
         """All prompts of all parts, one part behind the other."""
-        return [ask for part in self.parts.values() for ask in part]
+        return [spec for part in self.parts.values() for spec in part]
 
 
 def variants(
@@ -80,13 +80,13 @@ def variants(
     for template, draw in product(config.templates, shown):
         first, by_part = not asked, shown[draw]
         parts = {
-            name: _asks(split, by_part[name])
+            name: _specs(split, by_part[name])
             for name, split in queries.items()
             if first or name != "validation"
         }
         if first:
             for name, one in attacked.items():
-                parts[name] = _asks(one.split, [by_part["test"][row] for row in one.rows])
+                parts[name] = _specs(one.split, [by_part["test"][row] for row in one.rows])
         asked.append(
             Variant(
                 template=template,
@@ -114,5 +114,5 @@ def _without_content(like: Split) -> Split:
     return Split(ids=ids, texts=list(CONTENT_FREE), pairs=pairs, targets=targets, groups=None)
 
 
-def _asks(split: Split, shown: Sequence[tuple[int, ...]]) -> list[PromptSpec]:
+def _specs(split: Split, shown: Sequence[tuple[int, ...]]) -> list[PromptSpec]:
     return [PromptSpec(rows, *split.text_and_pair(i)) for i, rows in enumerate(shown)]

@@ -64,7 +64,8 @@ def same_rows(run: Finished, first: Finished) -> Finished:
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:
-    """All rows together; ids get the number of their part where there are several."""
+    """Predictions of all parts together; ids get the number of their part where there are
+    several."""
     if len(parts) == 1:
         return parts[0]
     invalid = None

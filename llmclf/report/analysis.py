@@ -72,7 +72,7 @@ class Curve:
     """Training rows seen, repeated epochs counted again."""
     device_hours: tuple[float, ...]
     score: tuple[float, ...]
-    """In the report's metric where it was recorded, else macro-F1."""
+    """Validation scores, in the report's metric where it was recorded, else macro-F1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class BudgetPoint:
     budget: int
     """Labelled rows in all, validation rows included."""
     per_class: int | None
-    """Rows of each class; None: all rows there are."""
+    """Labelled rows of each class; None: all rows there are."""
     value: float
     low: float
     high: float

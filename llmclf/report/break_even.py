@@ -27,6 +27,9 @@ def break_even(
     significantly higher score, by the paired test of :mod:`llmclf.evaluate.paired`, corrected over
     the budgets of the pair (Holm 1979); its interval is that of the budget at which the curves,
     straight between budgets on a logarithmic scale, first cross in each resample.
+
+    ``per_class``: labelled rows in all -> of each class; ``references``: methods that others are to
+    beat.
     """
     cells = {
         cell_name(method, budget): runs

@@ -16,8 +16,8 @@ from llmclf.run_folder.curves import plot_curves
 
 
 def start(folder: Path, files: dict[str, Any], splits: Splits, seen: dict[str, str]) -> None:
-    """Create the folder with these JSON files and the rows of the splits; ``seen``: see
-    :class:`llmclf.data.audit.Audit`."""
+    """Create the folder with the JSON files ``files``, by name, and the rows of the splits.
+    ``seen``: kind of repeat by id of test rows, see :class:`llmclf.data.audit.Audit`."""
     try:
         for name, value in files.items():
             write_text(folder / name, dump_json(value))

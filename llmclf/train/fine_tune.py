@@ -165,6 +165,9 @@ class PreparedFineTune:
         The saved model is put together in the host memory of the main process, so no device ever
         holds more than in training. Where no device holds the whole model, that process alone loads
         it again, and predictions are made with the sharded weights.
+
+        ``engine``: the model as the strategy wraps it; ``best``: folder of the best weights;
+        ``fitted``: calibration to save with them.
         """
         main, sharded = self.accelerator.is_main_process, self.launch.shards_weights
         rows = np.arange(
@@ -286,6 +289,9 @@ def prepare(
 
     With ``weights=False`` the model has shapes but no memory, which :meth:`PreparedFineTune.plan`
     needs alone. Raises ConfigError or DataError before anything is written.
+
+    ``max_length``: most tokens of a row, None: the model's own; ``seed``: of new weights, order and
+    dropout.
     """
     accelerator = start_engine(config)
     launch = effective_launch(accelerator, config)

@@ -79,6 +79,9 @@ def train(
     Returns the final state, and the model as the strategy wraps it. Resumes from the newest
     checkpoint when there is one. Raises NonFiniteError before an update that would spoil the
     weights.
+
+    ``task``: the encoded rows; ``launch``: what is in force; ``checkpoints``: where to resume from
+    and save to; ``seed``: of the order of rows and of dropout.
     """
     run = _Run(model, task, config, family, accelerator, launch, checkpoints, metrics, seed)
     total = num_steps(config, len(task.train))

@@ -56,7 +56,7 @@ class ModelBuilder:
         set_seed(seed)
         dtype = torch.bfloat16 if launch.precision == "bf16" else torch.float32
         model = self.build(self.config, dtype=dtype)
-        set_seed(seed)  # dividing the weights may have drawn more random numbers, or fewer
+        set_seed(seed)  # sharding the weights may have drawn more random numbers, or fewer
         tuned = tune(model, self.config)
         if launch.autocast:
             store_frozen(tuned, dtype)

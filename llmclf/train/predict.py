@@ -29,6 +29,8 @@ def predict_logits(
 
     Rows are gathered by their index, so nothing is counted twice.
     Raises FloatingPointError naming the rows whose logits are not finite.
+
+    ``collate``: pads rows to a batch; ``batch_size``: rows of one forward pass on one rank.
     """
     model.eval()
     world_size = accelerator.num_processes
@@ -64,7 +66,8 @@ def predict_logits(
 def to_predictions(
     logits_NC: np.ndarray, data: Encoded, labels: tuple[str, ...], *, multilabel: bool
 ) -> Predictions:
-    """Probabilities in float64: softmax over the labels, or a sigmoid for each when multilabel."""
+    """Predictions from logits, their probabilities in float64: softmax over the labels, or a
+    sigmoid for each when multilabel. ``data``: the encoded rows, in the order of the logits."""
     logits = torch.from_numpy(logits_NC).double()
     probabilities_NC = logits.sigmoid() if multilabel else logits.softmax(-1)
     return Predictions(

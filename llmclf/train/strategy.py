@@ -165,7 +165,8 @@ def start_strategy(
     *,
     max_grad_norm: float,
 ) -> TorchStrategy | DeepSpeedStrategy:
-    """Hand model and optimizer over to what this launch asks for."""
+    """Hand model and optimizer over to what this launch asks for. ``max_grad_norm``: the norm that
+    gradients are clipped to, 0: none."""
     kind = DeepSpeedStrategy if strategy_of(accelerator).startswith("zero") else TorchStrategy
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
 

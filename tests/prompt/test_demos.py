@@ -220,7 +220,7 @@ def test_no_shots(splits: Splits, kind: str) -> None:
     check_shots(settings, splits)
     answers = verbalise(settings, splits.labels)
     (variant,) = variants(settings, splits, answers, seed=0, embed=None)
-    assert {ask.shown for ask in variant.asks()} == {()}
+    assert {spec.shown for spec in variant.specs()} == {()}
 
 
 UNEVEN = task(
@@ -298,9 +298,9 @@ def test_variants_show_training_rows_that_are_nobodys_copy(repeating: Splits) ->
         ("tagged", 1),
     ]
     for variant in found:
-        for ask in variant.asks():
-            assert len(ask.shown) == 6 and not {train[row] for row in ask.shown} & asked
-        assert [ask.text for ask in variant.parts["test"]] == repeating.test.texts
+        for spec in variant.specs():
+            assert len(spec.shown) == 6 and not {train[row] for row in spec.shown} & asked
+        assert [spec.text for spec in variant.parts["test"]] == repeating.test.texts
     # One draw, two wordings: the same demonstrations.
     assert found[0].parts["test"] == found[2].parts["test"]
     assert set(found[0].parts) == {

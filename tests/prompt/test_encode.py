@@ -1,4 +1,4 @@
-"""From asks to questions: what is too long loses text, and nothing else."""
+"""From prompt specifications to questions: what is too long loses text, and nothing else."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def variant(
     **settings: Any,
 ) -> Variant:
     config = PromptConfig(**settings)
-    asks = [PromptSpec(shown, t, None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
+    specs = [PromptSpec(shown, t, None if pairs is None else pairs[i]) for i, t in enumerate(texts)]
     return Variant(
         template=template,
         draw=Draw(0, 0),
         wording=word(template, config, verbalise(config, labels)),
-        parts={"test": asks[:1], "reference": asks[1:]},
+        parts={"test": specs[:1], "reference": specs[1:]},
         attacked={},
     )
 
@@ -97,18 +97,18 @@ def test_parts_lie_in_order_with_the_bare_lead_last(smol: PreTrainedTokenizerBas
 
 def test_each_row_stands_behind_its_own_demonstrations(smol: PreTrainedTokenizerBase) -> None:
     made = variant(["q0", "q1", "q2", "q3"])
-    asks = [
-        dataclasses.replace(ask, shown=shown)
-        for ask, shown in zip(made.asks(), [(0, 1), (2, 3), (0, 1), ()], strict=True)
+    specs = [
+        dataclasses.replace(spec, shown=shown)
+        for spec, shown in zip(made.specs(), [(0, 1), (2, 3), (0, 1), ()], strict=True)
     ]
-    made = dataclasses.replace(made, parts={"test": asks})
+    made = dataclasses.replace(made, parts={"test": specs})
     found = encoder(smol, 500, train(["d0", "d1", "d2", "d3"])).encode(made)
-    for ask, question in zip(asks, found.questions, strict=False):
+    for spec, question in zip(specs, found.questions, strict=False):
         text = smol.decode(list(question.prompt))
-        places = [text.index(f'"d{row}"') for row in ask.shown]
-        assert places == sorted(places) and text.count('Text: "') == len(ask.shown) + 1
-        assert body(smol, question) == ask.text
-        for row in ask.shown:
+        places = [text.index(f'"d{row}"') for row in spec.shown]
+        assert places == sorted(places) and text.count('Text: "') == len(spec.shown) + 1
+        assert body(smol, question) == spec.text
+        for row in spec.shown:
             answer = ("advice", "no advice")[row % 2]
             assert f'"d{row}"<|im_end|>\n<|im_start|>assistant\nLabel: {answer}<|im_end|>' in text
 

@@ -31,7 +31,7 @@ Tree = dict[tuple[str, ...], set[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class ApiScores:
-    """What the server made of the rows."""
+    """Scores that the server gave the rows."""
 
     logprobs_NC: np.ndarray | None
     """Log-likelihood of each answer in nats, summed over its tokens; None for written answers."""
@@ -61,7 +61,7 @@ async def choose_way(
 async def score(
     client: Client, way: Way, prompts: Sequence[ApiPrompt], on_done: OnDone
 ) -> ApiScores:
-    """Score rows; ``on_done`` is told how many are done."""
+    """Score rows. ``way``: how the server is asked; ``on_done``: told how many rows are done."""
     if way.kind == "chat":
         answers = await _ask_rows(client, [[way.chat(prompt)] for prompt in prompts], on_done)
         choices = np.array([answer["choice"] for (answer,) in answers], dtype=np.int64)

@@ -63,7 +63,8 @@ def canvas(
     top: float = 14,
     bottom: float = 40,
 ) -> tuple[Figure, Axes]:
-    """One panel with fixed margins, so that figures of one kind line up."""
+    """One panel with fixed margins, so that figures of one kind line up. All lengths are in points;
+    ``left`` to ``bottom`` are the margins."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     return figure, panel(figure, left, bottom, width - left - right, height - top - bottom)
 
@@ -85,7 +86,8 @@ def panel(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 def say(axes: Axes, x: float, y: float, text: str, **how: Any) -> Any:
-    """Text as it is: matplotlib would take two dollar signs for a formula."""
+    """Write text at x and y as it is: matplotlib would take two dollar signs for a formula.
+    ``how``: options of matplotlib's text."""
     how = {"fontsize": SMALL, "color": INK, "va": "center", "parse_math": False, **how}
     return axes.text(x, y, text, **how)
 
@@ -139,7 +141,8 @@ def finish(
     numbers: Grid | None = None,
     wide: bool = False,
 ) -> Drawn:
-    """The figure as text, with its alternative in words and its numbers."""
+    """The figure as text, with its alternative in words and its numbers. ``key``: what makes its
+    ids unique in the page; ``description``: what a reader is told who does not see it."""
     text = svg(figure, key, visible(title, 200), visible(description, 2000))
     return Drawn(svg=text, title=title, caption=caption, numbers=numbers, wide=wide)
 
@@ -166,7 +169,8 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.n
 def label_ends(
     axes: Axes, names: Sequence[str], ends: Sequence[tuple[float, float]], styles: Sequence[Style]
 ) -> None:
-    """Name each line to the right of the panel, with a thin line to where it ends."""
+    """Name each line to the right of the panel, with a thin line to where it ends. ``ends``: x and
+    y of the last point of each line."""
     if not names:
         return
     bottom, top = axes.get_ylim()

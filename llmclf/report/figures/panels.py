@@ -46,7 +46,9 @@ def most_confused(confusions: Sequence[np.ndarray]) -> np.ndarray:
 def confusion_matrix(
     name: str, confusion: np.ndarray, labels: Sequence[str], chosen: np.ndarray, key: str
 ) -> Drawn:
-    """Shares of each true label's rows by predicted label."""
+    """Shares of each true label's rows by predicted label. ``confusion``: counts (C, C);
+    ``chosen``: places of the labels to show; ``key``: what makes the figure's ids unique in the
+    page."""
     part = shares(confusion)
     texts = np.array([[f"{v:.0%}" if v >= 0.005 else "" for v in row] for row in part])
     told = _pairs(confusion, labels)
@@ -71,7 +73,8 @@ def confusion_difference(
     labels: Sequence[str],
     chosen: np.ndarray,
 ) -> Drawn:
-    """Shares of the first method minus those of the second, in percentage points."""
+    """Shares of the first method minus those of the second, in percentage points. ``confusions``:
+    counts (C, C) of each; ``chosen``: places of the labels to show."""
     part = shares(confusions[0]) - shares(confusions[1])
     texts = np.array([[_points(v) for v in row] for row in part])
     i, j = np.unravel_index(np.abs(part).argmax(), part.shape)

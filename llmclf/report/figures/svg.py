@@ -44,6 +44,8 @@ def svg(figure: Figure, key: str, title: str, description: str) -> str:
     """Return ``figure`` as an <svg> element; the same figure gives the same text.
 
     ``key``: what makes its ids unique in the page. Its texts are escaped.
+
+    ``title``, ``description``: its accessible name, and what it shows in words.
     """
     buffer = io.BytesIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": key}
