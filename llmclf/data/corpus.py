@@ -43,7 +43,8 @@ class Split:
     texts: list[str]
     pairs: list[str] | None
     targets: np.ndarray
-    """int64 (N,), indices into the labels; or float32 0/1 (N, C) for a multilabel task."""
+    """Indices into the labels, int64 (N,); or 0 and 1 for each label, float32 (N, C), for a
+    multilabel task."""
     groups: list[str] | None
 
     def __len__(self) -> int:

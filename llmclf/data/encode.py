@@ -20,15 +20,15 @@ class Encoded:
     """Token ids of a split, flat: row ``i`` is ``input_ids[offsets[i]:offsets[i + 1]]``."""
 
     ids: list[str]
-    """Row ids, (N,)."""
+    """Ids of the rows, (N,)."""
     input_ids: np.ndarray
-    """int32 (sum of lengths,)."""
+    """Token ids of all rows, int32 (sum of lengths,)."""
     token_type_ids: np.ndarray | None
-    """int8 (sum of lengths,); None where the model has no such input."""
+    """Token types of all rows, int8 (sum of lengths,); None where the model has no such input."""
     offsets: np.ndarray
-    """int64 (N + 1,)."""
+    """Where each row begins in the flat arrays, and their length, int64 (N + 1,)."""
     targets: np.ndarray
-    """int64 (N,), or float32 (N, C) for multilabel."""
+    """Labels of the rows, int64 (N,), or float32 (N, C) for multilabel."""
     num_truncated: int
     """Rows longer than ``max_length``."""
     num_tokens_lost: int

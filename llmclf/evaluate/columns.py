@@ -22,10 +22,11 @@ class ScoreColumns:
     """What each row adds to the scores of one set of predictions."""
 
     lines_NK: np.ndarray
-    """float32: true positives (C), predicted (C), support (C), then SUMS others."""
+    """What each row adds, float32: true positives (C), predicted (C), support (C), then SUMS
+    others."""
     multilabel: bool
     absent_C: np.ndarray
-    """bool: labels that no row has or is given."""
+    """Whether a label is one that no row has or is given, bool."""
 
     @classmethod
     def of(cls, predictions: Predictions) -> ScoreColumns:

@@ -31,15 +31,15 @@ class Predictions:
     labels: tuple[str, ...]
     """Label names in column order (C)."""
     targets: np.ndarray
-    """Truth: int64 (N,) indices into labels; float32 (N, C) of 0 and 1 when multilabel."""
+    """True labels, int64 (N,) indices into labels; float32 (N, C) of 0 and 1 when multilabel."""
     probabilities: np.ndarray
-    """float64 (N, C); each row sums to 1 unless multilabel."""
+    """Probabilities of the labels, float64 (N, C); each row sums to 1 unless multilabel."""
     scored_by: str
     """How the probabilities came about, such as "softmax" or "softmax of margins"."""
     multilabel: bool = False
     """Whether a row may have any number of labels."""
     invalid: np.ndarray | None = None
-    """bool (N,): rows that were given no label, such as by a model whose answer is none. Their
+    """Whether a row was given no label, bool (N,), such as by a model whose answer is none. Its
     probabilities are uniform. None where every row gets one."""
     thresholds: tuple[float, ...] | None = None
     """Least probability of each label to be given (C), when multilabel; None: 0.5 for all."""

@@ -51,7 +51,8 @@ class ModelConfig(LanguageModelConfig):
     lora_dropout: float = 0.05
     """Dropout on the input of the LoRA branch."""
     lora_variant: Literal["lora", "rslora", "dora"] = "lora"
-    """Plain LoRA, rank-stabilised (Kalajdzievski 2023) or weight-decomposed (Liu et al. 2024)."""
+    """Kind of LoRA: plain, rank-stabilised (Kalajdzievski 2023) or weight-decomposed (Liu et al.
+    2024)."""
     quantize: Quantize = "none"
     """Hold the frozen weights of the backbone in 8 bits (LLM.int8) or 4 (nf4), for tune=head and
     lora."""

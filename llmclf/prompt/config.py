@@ -19,8 +19,8 @@ class PromptConfig:
     shots: int = 0
     """Demonstrations in a prompt, in all: training rows with their labels."""
     demonstrations: Literal["random", "balanced", "nearest"] = "balanced"
-    """Drawn at random, as evenly over the labels as possible, or for each text those most similar
-    to it."""
+    """How demonstrations are chosen: at random, as evenly over the labels as possible, or for each
+    text those most similar to it."""
     similarity: str = "tfidf"
     """What demonstrations=nearest compares by: tfidf, or a checkpoint whose mean token states are
     compared (minilm-l6, a hub id, a folder)."""
@@ -33,8 +33,8 @@ class PromptConfig:
     templates: tuple[TemplateName, ...] = ("quoted",)
     """Wordings of the prompt. The first is the run's result, all of them its spread."""
     instruction: str | None = None
-    """What stands on top instead of the template's own words; {labels} becomes the list of
-    answers."""
+    """What stands on top of the prompt instead of the template's own words; {labels} becomes the
+    list of answers."""
     verbaliser: tuple[str, ...] = ()
     """Words that stand for the labels, each as label=words; the labels' own names if not given."""
     answers: Literal["words", "letters"] = "words"

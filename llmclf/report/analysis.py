@@ -87,7 +87,7 @@ class MethodReport:
     cost: MethodCost
     labels: tuple[LabelScore, ...]
     confusion: np.ndarray | None
-    """int64 (C, C), true by predicted, all runs together; None when multilabel."""
+    """Counts by true and predicted label, int64 (C, C), all runs together; None when multilabel."""
     calibration: CalibrationReport | None
     coverage: Coverage | None
     """Accuracy over the share of rows that are answered, the least certain left out first."""

@@ -25,10 +25,10 @@ class TrackConfig:
     """Trackers that mirror the run. WANDB_MODE, WANDB_BASE_URL, TRACKIO_DIR and the like mean what
     their makers say."""
     project: str = "llmclf"
-    """Project of W&B and trackio."""
+    """Name of the project in W&B and trackio."""
     group: str | None = None
-    """Group of the run there; the name of the folder that holds the run folder if not given, which
-    the runs of a comparison share."""
+    """Group of the run in W&B and trackio; the name of the folder that holds the run folder if not
+    given, which the runs of a comparison share."""
     log_model: bool = False
     """Hand over the model folder as an artefact, too (not to TensorBoard, which knows none)."""
     timeout_seconds: float = 30

@@ -25,7 +25,8 @@ class TrainConfig:
     """Most rows per forward pass on one device; None: as many as the global batch gives it.
     Accumulation follows."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast during training; auto takes bf16 where the device computes it, else fp32."""
+    """Precision of arithmetic while training (autocast); auto takes bf16 where the device computes
+    it, else fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory for about a third more time."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -33,7 +33,7 @@ class Fragment:
     start: int
     """Place of the part's first element in the flattened parameter."""
     weight: torch.Tensor
-    """fp32 (elements,); a view: writing into it changes the parameter."""
+    """The part's weights, fp32 (elements,); a view: writing into it changes the parameter."""
     moments: dict[str, torch.Tensor]
     """AdamW's ``exp_avg`` and ``exp_avg_sq``, fp32 (elements,); views, as ``weight`` is."""
 
