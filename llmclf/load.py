@@ -118,7 +118,6 @@ class LoadedRun:
             raise DataError(f"{name}: a single text; give a list: [{values[:40]!r}].")
         for i, value in enumerate(values):
             if not isinstance(value, str):
-                raise DataError(
-                    f"{name}[{i}] is {value!r}, of type {type(value).__name__}: no text."
-                )
+                kind = type(value).__name__
+                raise DataError(f"{name}[{i}] is {value!r} ({kind}): expected a text.")
         return list(values)

@@ -46,18 +46,30 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(words: Sequence[str], **settings: Any) -> Any:
-    """The command of these words; tyro exits with 2 on a mistake."""
-    commands: Any = Union[  # noqa: UP007  # made at run time
-        tuple(Annotated[command, tyro.conf.subcommand(name)] for name, command in COMMANDS.items())
+    """The command of these words; tyro exits with 2 on a mistake. Among the others each command has
+    one line, in its own --help the whole docstring."""
+    alone = bool(words) and words[0] in COMMANDS
+    commands: Any = [
+        Annotated[
+            command,
+            tyro.conf.subcommand(name, description=None if alone else first_line(command)),
+        ]
+        for name, command in COMMANDS.items()
     ]
+    union: Any = Union[tuple(commands)]  # noqa: UP007  # made at run time
     return tyro.cli(
-        commands,
+        union,
         args=list(words),
         prog="llmclf",
         description=DESCRIPTION,
         config=(tyro.conf.OmitSubcommandPrefixes,),
         **settings,
     )
+
+
+def first_line(command: type[Any]) -> str:
+    """The first line of a command's docstring."""
+    return (command.__doc__ or "").partition("\n")[0]
 
 
 def check_name(words: Sequence[str]) -> None:

@@ -23,7 +23,10 @@ FOLDERS = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes:
-    """List the recipes, or copy one out to be changed: llmclf recipes copy NAME [FILE]."""
+    """List the recipes, or copy one out to be changed.
+
+    llmclf recipes copy NAME [FILE]
+    """
 
     action: tyro.conf.Positional[Literal["list", "copy"]] = "list"
     """list: names and first lines; copy: NAME to FILE."""

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from llmclf.cli.app import COMMANDS, first_line
 from tests.report.made import predicted, write_run
+
+ROOT = Path(__file__).parents[2]
 
 
 def llmclf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -107,3 +110,24 @@ def test_comparing_imports_no_torch(runs: Path) -> None:
         "assert not {'torch', 'transformers', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_lists_every_command_with_its_first_line() -> None:
+    text = " ".join(llmclf("--help").stdout.replace("│", " ").split())
+    for name, command in COMMANDS.items():
+        assert f"• {name} {first_line(command)}" in text
+    assert "Needs neither weights nor a GPU" not in text
+    assert "Needs neither weights" in llmclf("plan", "--help").stdout
+
+
+def test_recipes_are_listed_and_copied_never_over_a_file(tmp_path: Path) -> None:
+    listed = llmclf("recipes").stdout
+    assert all(path.stem in listed for path in (ROOT / "recipes").glob("*.py"))
+    mine = tmp_path / "new" / "mine.py"
+    assert llmclf("recipes", "copy", "bert_base", mine).returncode == 0
+    assert mine.read_text() == (ROOT / "recipes" / "bert_base.py").read_text()
+    again = llmclf("recipes", "copy", "bert_base", mine)
+    assert again.returncode == 2 and "is there already" in again.stderr
+    unknown = llmclf("recipes", "copy", "bert_bass")
+    assert unknown.returncode == 2 and "Did you mean 'bert_base'?" in unknown.stderr
+    assert "Traceback" not in again.stderr + unknown.stderr

@@ -1,0 +1,148 @@
+"""A run folder read back: the classifier answers as it did in the run, and mistakes are named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from llmclf import (
+    BaselineConfig,
+    Classical,
+    ConfigError,
+    DataConfig,
+    DataError,
+    Experiment,
+    FineTune,
+    LanguageModelConfig,
+    ModelConfig,
+    Prompt,
+    PromptConfig,
+    TrainConfig,
+    load_run,
+    run,
+)
+from llmclf.load import load_experiment
+from tests.tiny import bert, byte_llama, corpus  # noqa: F401
+
+QUIET = Console(quiet=True)
+
+
+def several_labels(corpus: Path, folder: Path) -> Path:  # noqa: F811
+    """The corpus with a second label on its long rows."""
+    lines = corpus.read_text(encoding="utf-8").splitlines()
+    both = [f"{line};long" if len(line) > 90 else line for line in lines[1:]]
+    path = folder / "several.csv"
+    path.write_text("\n".join([lines[0], *both]) + "\n", encoding="utf-8")
+    return path
+
+
+def experiments(data: DataConfig, checkpoint: Path, folder: Path) -> list[Experiment]:
+    train = TrainConfig(max_steps=12, learning_rate=1e-2, precision="fp32")
+    model = ModelConfig(checkpoint=str(checkpoint))
+    svm = BaselineConfig(classifier="linear_svm", search_folds=0)
+    return [
+        FineTune(name="bert", output_dir=folder / "bert", data=data, model=model, train=train),
+        Classical(name="svm", output_dir=folder / "svm", data=data, baseline=svm),
+    ]
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
+@pytest.mark.parametrize("which", [0, 1], ids=["bert", "svm"])
+def test_new_texts_are_classified_as_in_the_run(
+    bert: Path,
+    corpus: Path,
+    tmp_path: Path,
+    several: bool,
+    which: int,  # noqa: F811
+) -> None:
+    source = several_labels(corpus, tmp_path) if several else corpus
+    data = DataConfig(source=str(source), label_separator=";" if several else None)
+    experiment = experiments(data, bert, tmp_path)[which]
+    loaded = load_run(str(run(experiment, console=QUIET)))
+    assert loaded.experiment == experiment
+    test = loaded.predictions()
+    assert len(test) == loaded.results["test"]["n"] and test["text"].notna().all()
+    expected_NC = test[[f"p_{label}" for label in loaded.labels]].to_numpy()
+    texts = test["text"].tolist()
+    np.testing.assert_allclose(loaded.probabilities(texts), expected_NC, atol=1e-5)
+    # In another order, and alone: rows do not depend on each other.
+    np.testing.assert_allclose(loaded.probabilities(texts[::-1]), expected_NC[::-1], atol=1e-5)
+    np.testing.assert_allclose(loaded.probabilities(texts[:1]), expected_NC[:1], atol=1e-5)
+    given = loaded.classify(texts)
+    truth = test["label"].tolist()
+    if several:
+        sets = [set(label) if not isinstance(label, str) else {label} for label in truth]
+        right = np.mean([set(g) == t for g, t in zip(given, sets, strict=True)])
+    else:
+        right = np.mean([g == t for g, t in zip(given, truth, strict=True)])
+    assert right == pytest.approx(loaded.results["test"]["accuracy"])
+    assert loaded.probabilities([]).shape == (0, len(loaded.labels)) and loaded.classify([]) == []
+    assert len(loaded.predictions("validation")) == loaded.results["validation"]["n"]
+
+
+def test_what_cannot_be_read_is_named(bert: Path, corpus: Path, tmp_path: Path) -> None:  # noqa: F811
+    data = DataConfig(source=str(corpus))
+    _, svm = experiments(data, bert, tmp_path)
+    folder = run(svm, console=QUIET)
+    loaded = load_run(folder)
+    for texts, pairs, message in (
+        ("one text", None, "a single text; give a list"),
+        (["good", None], None, r"texts\[1\] is None \(NoneType\)"),
+        (["good"], ["pair"], "give it texts alone"),
+    ):
+        with pytest.raises(DataError, match=message):
+            loaded.probabilities(texts, pairs)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"experiment.json cannot be read"):
+        load_run(tmp_path)
+    (folder / "results.json").unlink()
+    with pytest.raises(DataError, match="not finished"):
+        load_run(folder)
+
+
+def test_a_prompted_run_says_that_it_saves_no_classifier(
+    byte_llama: Path,
+    corpus: Path,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    experiment = Prompt(
+        name="prompt",
+        output_dir=tmp_path / "prompt",
+        data=DataConfig(source=str(corpus), limit=60),
+        model=LanguageModelConfig(checkpoint=str(byte_llama)),
+        prompt=PromptConfig(),
+    )
+    loaded = load_run(run(experiment, console=QUIET))
+    assert loaded.experiment == experiment and len(loaded.predictions()) == 12
+    with pytest.raises(ConfigError, match=r"a prompt run saves no classifier.*--data.test"):
+        loaded.classify(["good"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'fine_tune'"),
+        ({"epochs": 3}, "unknown key 'epochs'"),
+        ({"model": {"checkpoint": "x"}}, "unknown key 'model'"),
+        ({"seed": "one"}, "seed='one'"),
+        ({"data": {}}, "missing key 'data.source'"),
+    ],
+)
+def test_settings_reload_strictly(tmp_path: Path, changes: dict, message: str) -> None:
+    experiment = Classical(name="svm", output_dir=tmp_path, data=DataConfig(source="opinions"))
+    path = tmp_path / "experiment.json"
+    path.write_text(json.dumps(experiment.to_json()), encoding="utf-8")
+    assert load_experiment(tmp_path) == experiment
+    path.write_text(json.dumps(experiment.to_json() | changes), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(tmp_path)
+
+
+def test_an_output_folder_may_be_a_str() -> None:
+    experiment = Classical(name="svm", output_dir="runs/x", data=DataConfig(source="opinions"))  # type: ignore[arg-type]
+    assert experiment.folder == Path("runs/x")
+    assert dataclasses.replace(experiment, seed=1).folder == Path("runs/x")
