@@ -113,9 +113,9 @@ def test_commands_in_the_docstring_are_valid(path: Path) -> None:
         words = shlex.split(command)
         options = words[words.index(f"recipes/{path.name}") + 1 :]
         if isinstance(made, list):
-            read_comparison(made, options, None, CompareCommand(experiment=made[0]))
+            read_comparison(made, options, None, CompareCommand())
         else:
-            read([made], options, None, RunCommand(experiment=made))
+            read([made], options, None, RunCommand())
         if "--config_file" in words:
             assert (ROOT / words[words.index("--config_file") + 1]).is_file()
 
