@@ -205,9 +205,10 @@ def _all_settings(experiment: Experiment, others: Sequence[Experiment]) -> Exper
                 sections[name] = theirs
             elif type(theirs) is not type(mine) and isinstance(theirs, type(mine)):
                 sections[name] = replace(theirs, **_values(mine))
-    common = {f.name for f in fields(Experiment)}
-    own = [(name, type(value)) for name, value in sections.items() if name not in common]
-    both: Any = make_dataclass("Settings", own, bases=(Experiment,), frozen=True, kw_only=True)
+    own = _values(experiment)
+    more = [(n, type(v)) for n, v in sections.items() if type(v) is not type(own.get(n))]
+    kind = type(experiment)  # its docstrings are the help
+    both: Any = make_dataclass("Settings", more, bases=(kind,), frozen=True, kw_only=True)
     described = both.__dataclass_fields__  # in the order of --help: what is tracked comes last
     described["track"] = described.pop("track")
     return both(**sections)
