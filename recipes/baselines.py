@@ -2,7 +2,9 @@
 
     python recipes/baselines.py --data.source my.csv
 
-What a language model must beat to be worth its cost. Each run lies in runs/baselines/.
+What a language model must beat to be worth its cost. Each run lies in runs/baselines/. On the
+corpus of recipes/health_advice.py, over five folds, the linear SVM has macro-F1 .841 and learns in
+seconds (docs/health_advice.md).
 """
 
 from pathlib import Path

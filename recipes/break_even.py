@@ -6,9 +6,13 @@
 Three seeds draw the labels, each budget a part of the next, on the same test rows. A fifth of the
 labels chooses the best weights, so nothing is used that a user with so few labels would not have.
 An interrupted grid goes on with --resume; finished runs are used as they are.
+
+On fold 0 of the corpus of recipes/health_advice.py the full fine-tune passes the SVM between 48 and
+96 labelled rows: macro-F1 .642 against .543 with 96, .893 against .836 with all 4,780
+(docs/health_advice.md).
 """
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 from llmclf import (
@@ -25,10 +29,11 @@ from llmclf import (
     main,
 )
 
-FOLDER = Path("runs/break-even")
 BUDGETS = (8, 16, 32, 64, 128)
 DATA = DataConfig(source="opinions", seed=0, validation_fraction=0.2)
-FEWEST = dataclasses.replace(DATA, labels_per_class=BUDGETS[0])  # more would change nothing
+SHARED = {"output_dir": Path("runs/break-even"), "data": DATA}
+# For those to whom more labels would change nothing.
+FEWEST = SHARED | {"data": replace(DATA, labels_per_class=BUDGETS[0])}
 BERT, LLAMA = "minilm-l6", "smollm2-135m"
 # Up to 30 passes over few rows, three over all: a few dozen steps would leave the head untrained.
 STEPS = TrainConfig(
@@ -38,38 +43,25 @@ STEPS = TrainConfig(
 
 def experiments() -> list[Experiment]:
     return [
-        Classical(
-            name="majority",
-            output_dir=FOLDER,
-            data=FEWEST,
-            baseline=BaselineConfig(classifier="majority"),
-        ),
-        Classical(
-            name="linear-svm",
-            output_dir=FOLDER,
-            data=DATA,
-            baseline=BaselineConfig(classifier="linear_svm"),
-        ),
+        Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **FEWEST),
+        Classical(name="linear-svm", baseline=BaselineConfig(classifier="linear_svm"), **SHARED),
         FineTune(
             name="lora",
-            output_dir=FOLDER,
-            data=DATA,
             model=ModelConfig(checkpoint=BERT, tune="lora"),
-            train=dataclasses.replace(STEPS, learning_rate=1e-3),
+            train=replace(STEPS, learning_rate=1e-3),
+            **SHARED,
         ),
         FineTune(
             name="full",
-            output_dir=FOLDER,
-            data=DATA,
             model=ModelConfig(checkpoint=BERT),
-            train=dataclasses.replace(STEPS, learning_rate=1e-4, layer_decay=0.9),
+            train=replace(STEPS, learning_rate=1e-4, layer_decay=0.9),
+            **SHARED,
         ),
         Prompt(
             name="few-shot",
-            output_dir=FOLDER,
-            data=FEWEST,
             model=LanguageModelConfig(checkpoint=LLAMA),
             prompt=PromptConfig(shots=16),
+            **FEWEST,
         ),
     ]
 

@@ -1,16 +1,20 @@
 """Which approach should I ship? Seven of them on my text, with one verdict and its cost.
 
     python recipes/compare.py --data.source my.csv
-    python recipes/compare.py --data.source my.csv --folds 5 --only tfidf-svm bert-full
+    python recipes/compare.py --data.source my.csv --folds 5 --only tfidf-svm full
     accelerate launch --config_file launch/accelerate/ddp.yaml recipes/compare.py \
         --data.source my.csv --seeds 0 1 2 --report.device-price 2.5 --report.currency USD
 
-For a machine with a GPU and a model hub; recipes/demo.py compares what a laptop can run. Finished
-runs are used as they are, so a comparison that was stopped goes on with --resume, and a method is
-added by adding it here.
+Without a hub, on a laptop, with the models that are embedded:
+
+    python recipes/compare.py --encoder minilm-l6 --decoder smollm2-135m --data.source my.csv
+
+Finished runs are used as they are, so a comparison that was stopped goes on with --resume, and a
+method is added by adding it here.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from llmclf import (
     BaselineConfig,
@@ -26,59 +30,47 @@ from llmclf import (
     main,
 )
 
-FOLDER = Path("runs/compare")
-DATA = DataConfig(source="opinions")
-BERT, LLAMA = "google-bert/bert-base-uncased", "meta-llama/Llama-3.1-8B"
+SHARED = {"output_dir": Path("runs/compare"), "data": DataConfig(source="opinions")}
 
 
-def experiments() -> list[Experiment]:
+def experiments(
+    encoder: Annotated[str, "Checkpoint of head, lora and full."] = "google-bert/bert-base-uncased",
+    decoder: Annotated[
+        str, "Checkpoint of decoder-lora and decoder-16-shot."
+    ] = "meta-llama/Llama-3.1-8B",
+) -> list[Experiment]:
     return [
-        Classical(
-            name="majority",
-            output_dir=FOLDER,
-            data=DATA,
-            baseline=BaselineConfig(classifier="majority"),
-        ),
-        Classical(
-            name="tfidf-svm",
-            output_dir=FOLDER,
-            data=DATA,
-            baseline=BaselineConfig(classifier="linear_svm"),
-        ),
+        Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **SHARED),
+        Classical(name="tfidf-svm", baseline=BaselineConfig(classifier="linear_svm"), **SHARED),
         FineTune(
-            name="bert-head",
-            output_dir=FOLDER,
-            data=DATA,
-            model=ModelConfig(checkpoint=BERT, tune="head"),
+            name="head",
+            model=ModelConfig(checkpoint=encoder, tune="head"),
             train=TrainConfig(learning_rate=2e-3, epochs=5),
+            **SHARED,
         ),
         FineTune(
-            name="bert-lora",
-            output_dir=FOLDER,
-            data=DATA,
-            model=ModelConfig(checkpoint=BERT, tune="lora"),
+            name="lora",
+            model=ModelConfig(checkpoint=encoder, tune="lora"),
             train=TrainConfig(learning_rate=5e-4, epochs=5, warmup=0.1),
+            **SHARED,
         ),
         FineTune(
-            name="bert-full",
-            output_dir=FOLDER,
-            data=DATA,
-            model=ModelConfig(checkpoint=BERT),
+            name="full",
+            model=ModelConfig(checkpoint=encoder),
             train=TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
+            **SHARED,
         ),
         FineTune(
-            name="llama-lora",
-            output_dir=FOLDER,
-            data=DATA,
-            model=ModelConfig(checkpoint=LLAMA, tune="lora", lora_rank=16),
+            name="decoder-lora",
+            model=ModelConfig(checkpoint=decoder, tune="lora", lora_rank=16),
             train=TrainConfig(learning_rate=1e-4, epochs=2, micro_batch_size=8),
+            **SHARED,
         ),
         Prompt(
-            name="llama-16-shot",
-            output_dir=FOLDER,
-            data=DATA,
-            model=LanguageModelConfig(checkpoint=LLAMA),
+            name="decoder-16-shot",
+            model=LanguageModelConfig(checkpoint=decoder),
             prompt=PromptConfig(shots=16, seeds=3),
+            **SHARED,
         ),
     ]
 

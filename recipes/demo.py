@@ -5,7 +5,8 @@
 
 No model hub is needed: data and model come from PyPI packages. Sentences of film reviews rated by
 people (Hutto & Gilbert 2014), a BERT of six layers (22.7M parameters), for prompts a small Llama
-(134.5M).
+(134.5M). Measured with seed 0 on 2 cores of a server CPU: 6 min 52 s in all; macro-F1 .548 of the
+full fine-tune, .483 of TF-IDF with logistic regression (docs/measured.md).
 """
 
 from pathlib import Path
@@ -24,51 +25,52 @@ from llmclf import (
     main,
 )
 
-FOLDER = Path("runs/demo")
-DATA = DataConfig(source="opinions/film", limit=4000)
-CHECKPOINT, LLAMA = "minilm-l6", "smollm2-135m"
+SHARED = {
+    "output_dir": Path("runs/demo"),
+    "data": DataConfig(source="opinions/film", limit=4000),
+}
+BERT, LLAMA = "minilm-l6", "smollm2-135m"
 
 
 def experiments() -> list[Experiment]:
-    classical = [
+    return [
+        Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **SHARED),
         Classical(
-            name=classifier.replace("_", "-"),
-            output_dir=FOLDER,
-            data=DATA,
-            baseline=BaselineConfig(classifier=classifier),
-        )
-        for classifier in ("majority", "logistic_regression")
+            name="logistic-regression",
+            baseline=BaselineConfig(classifier="logistic_regression"),
+            **SHARED,
+        ),
+        FineTune(
+            name="head",
+            model=ModelConfig(checkpoint=BERT, tune="head"),
+            train=TrainConfig(learning_rate=2e-3, epochs=3),
+            **SHARED,
+        ),
+        FineTune(
+            name="last-2",
+            model=ModelConfig(checkpoint=BERT, tune="last_n", last_n=2),
+            train=TrainConfig(learning_rate=3e-4, epochs=3),
+            **SHARED,
+        ),
+        FineTune(
+            name="lora",
+            model=ModelConfig(checkpoint=BERT, tune="lora", lora_rank=16, lora_alpha=32),
+            train=TrainConfig(learning_rate=1e-3, epochs=3),
+            **SHARED,
+        ),
+        FineTune(
+            name="full",
+            model=ModelConfig(checkpoint=BERT, tune="full"),
+            train=TrainConfig(learning_rate=1e-4, epochs=3),
+            **SHARED,
+        ),
+        Prompt(
+            name="few-shot",
+            model=LanguageModelConfig(checkpoint=LLAMA),
+            prompt=PromptConfig(shots=16),
+            **SHARED,
+        ),
     ]
-    settings = {
-        "head": (
-            ModelConfig(checkpoint=CHECKPOINT, tune="head"),
-            TrainConfig(learning_rate=2e-3, epochs=3),
-        ),
-        "last-2": (
-            ModelConfig(checkpoint=CHECKPOINT, tune="last_n", last_n=2),
-            TrainConfig(learning_rate=3e-4, epochs=3),
-        ),
-        "lora": (
-            ModelConfig(checkpoint=CHECKPOINT, tune="lora", lora_rank=16, lora_alpha=32),
-            TrainConfig(learning_rate=1e-3, epochs=3),
-        ),
-        "full": (
-            ModelConfig(checkpoint=CHECKPOINT, tune="full"),
-            TrainConfig(learning_rate=1e-4, epochs=3),
-        ),
-    }
-    trained = [
-        FineTune(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
-        for name, (model, train) in settings.items()
-    ]
-    few_shot = Prompt(
-        name="few-shot",
-        output_dir=FOLDER,
-        data=DATA,
-        model=LanguageModelConfig(checkpoint=LLAMA),
-        prompt=PromptConfig(shots=16),
-    )
-    return [*classical, *trained, few_shot]
 
 
 if __name__ == "__main__":

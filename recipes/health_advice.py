@@ -5,6 +5,9 @@
 
 The corpus of Yu, Wang and Li (EMNLP 2021): no, weak or strong advice. The models
 are those that need no hub: a BERT of 22.7M parameters, a Llama of 134.5M for adapters and prompts.
+Measured over five folds with seed 0: macro-F1 .908 full, .903 LoRA, .895 last blocks, .887 Llama
+with LoRA, .841 SVM, .576 head, .299 of 16 demonstrations, .249 majority (docs/health_advice.md,
+with times).
 """
 
 from pathlib import Path
@@ -24,61 +27,54 @@ from llmclf import (
     main,
 )
 
-FOLDER = Path("runs/health-advice")
-DATA = DataConfig(source="health-advice", seed=0)
+SHARED = {
+    "output_dir": Path("runs/health-advice"),
+    "data": DataConfig(source="health-advice", seed=0),
+}
 BERT, LLAMA = "minilm-l6", "smollm2-135m"
 PUBLISHED = ("SVM, published=0.833", "BERT-base, published=0.918", "BioBERT, published=0.933")
 
 
 def experiments() -> list[Experiment]:
-    classical = {
-        "majority": BaselineConfig(classifier="majority"),
-        "linear-svm": BaselineConfig(classifier="linear_svm"),
-    }
-    trained = {
-        "head": (
-            ModelConfig(checkpoint=BERT, tune="head"),
-            TrainConfig(learning_rate=2e-3, epochs=5),
-        ),
-        "last-2": (
-            ModelConfig(checkpoint=BERT, tune="last_n", last_n=2),
-            TrainConfig(learning_rate=3e-4, epochs=5, global_batch_size=16),
-        ),
-        "lora": (
-            ModelConfig(checkpoint=BERT, tune="lora"),
-            TrainConfig(learning_rate=1e-3, epochs=5, warmup=0.1),
-        ),
-        "full": (
-            ModelConfig(checkpoint=BERT),
-            TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
-        ),
-        "llama-lora": (
-            ModelConfig(checkpoint=LLAMA, tune="lora", lora_rank=16),
-            TrainConfig(learning_rate=5e-4, epochs=1, micro_batch_size=16),
-        ),
-    }
-    few_shot = Prompt(
-        name="llama-16-shot",
-        output_dir=FOLDER,
-        data=DATA,
-        model=LanguageModelConfig(checkpoint=LLAMA),
-        prompt=PromptConfig(shots=16),
-    )
     return [
-        *(
-            Classical(
-                name=name,
-                output_dir=FOLDER,
-                data=DATA,
-                baseline=baseline,
-            )
-            for name, baseline in classical.items()
+        Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **SHARED),
+        Classical(name="linear-svm", baseline=BaselineConfig(classifier="linear_svm"), **SHARED),
+        FineTune(
+            name="head",
+            model=ModelConfig(checkpoint=BERT, tune="head"),
+            train=TrainConfig(learning_rate=2e-3, epochs=5),
+            **SHARED,
         ),
-        *(
-            FineTune(name=name, output_dir=FOLDER, data=DATA, model=model, train=train)
-            for name, (model, train) in trained.items()
+        FineTune(
+            name="last-2",
+            model=ModelConfig(checkpoint=BERT, tune="last_n", last_n=2),
+            train=TrainConfig(learning_rate=3e-4, epochs=5, global_batch_size=16),
+            **SHARED,
         ),
-        few_shot,
+        FineTune(
+            name="lora",
+            model=ModelConfig(checkpoint=BERT, tune="lora"),
+            train=TrainConfig(learning_rate=1e-3, epochs=5, warmup=0.1),
+            **SHARED,
+        ),
+        FineTune(
+            name="full",
+            model=ModelConfig(checkpoint=BERT),
+            train=TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
+            **SHARED,
+        ),
+        FineTune(
+            name="llama-lora",
+            model=ModelConfig(checkpoint=LLAMA, tune="lora", lora_rank=16),
+            train=TrainConfig(learning_rate=5e-4, epochs=1, micro_batch_size=16),
+            **SHARED,
+        ),
+        Prompt(
+            name="llama-16-shot",
+            model=LanguageModelConfig(checkpoint=LLAMA),
+            prompt=PromptConfig(shots=16),
+            **SHARED,
+        ),
     ]
 
 

@@ -1,7 +1,8 @@
 """What a recipe calls: its experiments with the command line's overrides, run or shown.
 
 A recipe is a function that returns an :class:`~llmclf.methods.method.Experiment`, or a list of them
-to be compared. Nothing heavy is imported until the command line is read and found right.
+to be compared; its parameters, if it has any, are options, too. Nothing heavy is imported until the
+command line is read and found right.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
+from llmclf.cli import parameters
+from llmclf.cli.parameters import Parameters
 from llmclf.config import ConfigError, exit_on_user_error, flatten
 from llmclf.methods.method import Experiment, validate
 from llmclf.report.config import ReportConfig
@@ -23,15 +26,14 @@ from llmclf.terminal import main_console, quieten, show_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-S = TypeVar("S", bound=Experiment)
-C = TypeVar("C", bound="RunCommand[Any]")
+C = TypeVar("C", bound="RunCommand")
+NONE = Parameters()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunCommand(Generic[S]):
-    """What the command line of one experiment says: its settings, and what to do with them."""
+class RunCommand:
+    """What the command line of one experiment says besides its settings."""
 
-    experiment: Annotated[S, tyro.conf.arg(name="")]
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Check everything, show the settings and the plan, and stop."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -39,7 +41,7 @@ class RunCommand(Generic[S]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareCommand(RunCommand[S]):
+class CompareCommand(RunCommand):
     """What the command line of a comparison says besides."""
 
     only: tuple[str, ...] = ()
@@ -55,7 +57,7 @@ class CompareCommand(RunCommand[S]):
 
 
 def main(
-    recipe: Callable[[], Experiment] | Callable[[], list[Experiment]],
+    recipe: Callable[..., Experiment] | Callable[..., list[Experiment]],
     *,
     title: str | None = None,
     report: ReportConfig | None = None,
@@ -71,23 +73,20 @@ def main(
     """
     document = sys.modules[recipe.__module__].__doc__ or ""
     with exit_on_user_error():
-        made = recipe()
+        given = parameters.given(recipe, argv)
+        made = parameters.call(recipe, given)
         if isinstance(made, Experiment):
-            command, (chosen,) = read([made], argv, document, RunCommand(experiment=made))
+            command, (chosen,) = read([made], argv, document, RunCommand(), given)
             _run_one(chosen, command)
             return
-        defaults: CompareCommand[Any] = CompareCommand(
-            experiment=made[0],
-            report=report or ReportConfig(),
-            folds=folds,
-            seeds=seeds,
-            budgets=budgets,
+        defaults = CompareCommand(
+            report=report or ReportConfig(), folds=folds, seeds=seeds, budgets=budgets
         )
-        comparison, members = read_comparison(made, argv, document, defaults)
+        comparison, members = read_comparison(made, argv, document, defaults, given)
         _compare(members, comparison, title or document.partition("\n")[0].rstrip("."))
 
 
-def _run_one(experiment: Experiment, command: RunCommand[Any]) -> None:
+def _run_one(experiment: Experiment, command: RunCommand) -> None:
     validate(experiment)
     if command.dry_run:
         show_settings(main_console(), experiment.to_json())
@@ -100,7 +99,7 @@ def _run_one(experiment: Experiment, command: RunCommand[Any]) -> None:
             run(experiment, resume=command.resume, console=console)
 
 
-def _compare(members: list[Experiment], command: CompareCommand[Any], title: str) -> None:
+def _compare(members: list[Experiment], command: CompareCommand, title: str) -> None:
     with _session() as console:
         from llmclf.compare import compare, repeated
         from llmclf.experiment import dry_run
@@ -135,32 +134,33 @@ def read(
     argv: Sequence[str] | None,
     document: str | None,
     command: C,
+    given: Parameters = NONE,
 ) -> tuple[C, list[Experiment]]:
     """The command line applied to each experiment: the command, and the experiments as it wants
-    them. ``command`` holds the defaults of what is no setting.
+    them. ``command`` holds the defaults of what is no setting, ``given`` what the recipe was called
+    with.
 
     tyro exits with 2 on an unknown option, naming the nearest; ConfigError for one in which the
     experiments differ.
     """
-    parsed = [
-        _parse(replace(command, experiment=_all_settings(e, made)), argv, document) for e in made
-    ]
-    chosen = [_own_settings(e, p.experiment) for e, p in zip(made, parsed, strict=True)]
+    parsed = [_parse(_all_settings(e, made), command, given, argv, document) for e in made]
+    chosen = [_own_settings(e, settings) for e, (settings, _) in zip(made, parsed, strict=True)]
     check_overrides(made, chosen)
-    return parsed[0], chosen
+    return parsed[0][1], chosen
 
 
 def read_comparison(
     made: Sequence[Experiment],
     argv: Sequence[str] | None,
     document: str | None,
-    command: CompareCommand[Any],
-) -> tuple[CompareCommand[Any], list[Experiment]]:
+    command: CompareCommand,
+    given: Parameters = NONE,
+) -> tuple[CompareCommand, list[Experiment]]:
     """As :func:`read`, for the experiments that ``--only`` leaves; ``--output-dir`` is the parent
     of their folders, and each keeps its own name."""
-    first = _parse(replace(command, experiment=_all_settings(made[0], made)), argv, document)
+    _, first = _parse(_all_settings(made[0], made), command, given, argv, document)
     made = chosen_by_name(made, first.only)
-    command, chosen = read(made, argv, document, command)
+    command, chosen = read(made, argv, document, command, given)
     placed = [
         replace(c, name=e.name, output_dir=(c.output_dir or Path("runs")) / e.name)
         for e, c in zip(made, chosen, strict=True)
@@ -168,14 +168,29 @@ def read_comparison(
     return command, placed
 
 
-def _parse(command: C, argv: Sequence[str] | None, document: str | None) -> C:
-    settings = type(command.experiment)
-    return tyro.cli(
-        type(command)[settings],  # type: ignore[index]
-        default=command,
-        args=argv,
-        description=document,
+def _parse(
+    settings: Experiment,
+    command: C,
+    given: Parameters,
+    argv: Sequence[str] | None,
+    document: str | None,
+) -> tuple[Experiment, C]:
+    """The command line read once; --help names the options in this order, and then the sections of
+    the settings."""
+    taken = [f.name for f in (*fields(settings), *fields(command))]
+    if twice := [f.name for f in fields(given) if f.name in taken]:
+        raise ConfigError(
+            f"{twice[0]}: a parameter of this recipe, but an option of every recipe. Rename it."
+        )
+    parts: dict[str, Any] = {"settings": settings, "command": command, "given": given}
+    line = make_dataclass(
+        "CommandLine",
+        [(name, Annotated[type(part), tyro.conf.arg(name="")]) for name, part in parts.items()],
+        frozen=True,
+        kw_only=True,
     )
+    read: Any = tyro.cli(line, default=line(**parts), args=argv, description=document)
+    return read.settings, read.command
 
 
 def _all_settings(experiment: Experiment, others: Sequence[Experiment]) -> Experiment:
@@ -190,9 +205,12 @@ def _all_settings(experiment: Experiment, others: Sequence[Experiment]) -> Exper
                 sections[name] = theirs
             elif type(theirs) is not type(mine) and isinstance(theirs, type(mine)):
                 sections[name] = replace(theirs, **_values(mine))
-    common = {f.name for f in fields(Experiment)}
-    own = [(name, type(value)) for name, value in sections.items() if name not in common]
-    both = make_dataclass("Settings", own, bases=(Experiment,), frozen=True, kw_only=True)
+    own = _values(experiment)
+    more = [(n, type(v)) for n, v in sections.items() if type(v) is not type(own.get(n))]
+    kind = type(experiment)  # its docstrings are the help
+    both: Any = make_dataclass("Settings", more, bases=(kind,), frozen=True, kw_only=True)
+    described = both.__dataclass_fields__  # in the order of --help: what is tracked comes last
+    described["track"] = described.pop("track")
     return both(**sections)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmclf.cli import parameters
 from llmclf.cli.recipe import CompareCommand, RunCommand, read, read_comparison
 from llmclf.config import ConfigError, UserError
 from llmclf.methods.method import Experiment
@@ -16,20 +17,24 @@ from llmclf.methods.method import Experiment
 class RecipeFile:
     """What a recipe would run."""
 
-    made: list[Experiment]
-    """Its experiments, with its own settings."""
-    several: bool
-    """Whether it compares them."""
+    function: Callable[..., Experiment | list[Experiment]]
+    """Makes its experiments."""
     document: str
     """Its docstring."""
+
+    @property
+    def several(self) -> bool:
+        """Whether it compares experiments."""
+        return not isinstance(self.function(), Experiment)
 
     def resolved(self, arguments: Sequence[str]) -> list[Experiment]:
         """The experiments with the overrides of a command line, read as the recipe itself does: a
         mistake ends the process with 2, or raises ConfigError."""
-        if self.several:
-            command = CompareCommand(experiment=self.made[0])
-            return read_comparison(self.made, arguments, self.document, command)[1]
-        return read(self.made, arguments, self.document, RunCommand(experiment=self.made[0]))[1]
+        given = parameters.given(self.function, arguments)
+        made = parameters.call(self.function, given)
+        if isinstance(made, Experiment):
+            return read([made], arguments, self.document, RunCommand(), given)[1]
+        return read_comparison(made, arguments, self.document, CompareCommand(), given)[1]
 
 
 def read_recipe(path: Path) -> RecipeFile:
@@ -47,10 +52,4 @@ def read_recipe(path: Path) -> RecipeFile:
         raise ConfigError(
             f"{path}: not a recipe: no experiment(). Give a file such as recipes/bert_base.py."
         )
-    made = function()
-    several = not isinstance(made, Experiment)
-    return RecipeFile(
-        made=list(made) if several else [made],
-        several=several,
-        document=str(names.get("__doc__") or ""),
-    )
+    return RecipeFile(function=function, document=str(names.get("__doc__") or ""))

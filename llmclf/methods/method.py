@@ -135,7 +135,7 @@ class Experiment:
         """
         settings = dict(value)
         approach = settings.pop("method", None)
-        classes = {c.approach: c for c in _subclasses(Experiment) if hasattr(c, "approach")}
+        classes = {c.approach: c for c in _subclasses(Experiment) if "approach" in vars(c)}
         if approach not in classes:
             raise ConfigError(f"method={approach!r}: allowed are {sorted(classes)}.")
         return from_json(classes[approach], settings)

@@ -24,5 +24,6 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Content of experiment.json, unchecked. Raises OSError or ValueError where it cannot be read."""
+    """Content of experiment.json, unchecked. Raises OSError or ValueError where it is not
+    readable."""
     return json.loads((folder / "experiment.json").read_text(encoding="utf-8"))

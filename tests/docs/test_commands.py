@@ -1,4 +1,4 @@
-"""Commands of the documents do what they say: each block of shell with a mark before it is run.
+"""The documents do what they say: each block of shell or Python with a mark before it is run.
 
 ``<!-- run -->`` before the fence runs it in the normal suite, ``<!-- run: slow -->`` among the slow
 tests. Neither mark can be seen on the rendered page. A block runs in an empty folder that has the
@@ -24,7 +24,7 @@ PAGES = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
 BLOCK = re.compile(
-    r"^<!-- run(?P<slow>: slow)? -->\n\n?```(?:bash|sh)\n(?P<script>.*?)^```$",
+    r"^<!-- run(?P<slow>: slow)? -->\n\n?```(?P<language>bash|sh|python)\n(?P<script>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 MARK = re.compile(r"^ *<!-- *run\b.*$", re.MULTILINE)
@@ -38,13 +38,14 @@ class Block:
 
     page: str
     line: int
+    language: str
     script: str
     slow: bool
 
 
 def blocks(page: str, text: str) -> list[Block]:
     return [
-        Block(page, text[: m.start()].count("\n") + 1, m["script"], bool(m["slow"]))
+        Block(page, text[: m.start()].count("\n") + 1, m["language"], m["script"], bool(m["slow"]))
         for m in BLOCK.finditer(text)
     ]
 
@@ -61,8 +62,8 @@ def cases() -> list[object]:
     ]
 
 
-def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a script as a user would who has just activated the environment; stops at the first
+def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a block as a user would who has just activated the environment; stops at the first
     command that fails."""
     for name in BESIDE:
         (folder / name).symlink_to(REPOSITORY / name)
@@ -71,8 +72,10 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     paths = [str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]
     python = [str(REPOSITORY), *filter(None, [inherited.get("PYTHONPATH")])]
     own = {"PATH": os.pathsep.join(paths), "PYTHONPATH": os.pathsep.join(python)}
+    (folder / "block").write_text(block.script, encoding="utf-8")
+    starts = [sys.executable] if block.language == "python" else ["bash", "-euo", "pipefail"]
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
+        [*starts, "block"],
         cwd=folder,
         env={**inherited, **own, "TRACKIO_DIR": str(folder / "trackio"), "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
@@ -84,7 +87,7 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("block", cases())
 def test_block(block: Block, tmp_path: Path) -> None:
-    done = run(block.script, tmp_path)
+    done = run(block, tmp_path)
     assert done.returncode == 0, f"{block.script}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
@@ -105,6 +108,11 @@ def test_some_blocks_are_marked() -> None:
 def test_a_command_that_fails_fails_the_block(tmp_path: Path) -> None:
     text = "<!-- run -->\n```bash\nllmclf compare no-such-folder\ntrue\n```\n"
     (block,) = blocks("page.md", text)
-    done = run(block.script, tmp_path)
+    done = run(block, tmp_path)
     assert done.returncode == 2
     assert "no-such-folder" in done.stderr
+
+
+def test_python_that_fails_fails_the_block(tmp_path: Path) -> None:
+    (block,) = blocks("page.md", "<!-- run -->\n```python\nimport llmclf\n\nllmclf.no_such\n```\n")
+    assert "no attribute 'no_such'" in run(block, tmp_path).stderr

@@ -26,7 +26,6 @@ from llmclf.config import ConfigError
 from llmclf.model.causal import (
     check_causal,
     context_tokens,
-    frozen_problems,
     load_causal,
     load_causal_config,
     load_causal_tokenizer,

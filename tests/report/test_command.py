@@ -66,7 +66,7 @@ def test_a_recipe_of_the_same_kind_repeats_the_run(experiment: Experiment, tmp_p
     python, recipe, *options = in_a_shell(command(run))
     assert (python, recipe) == ("python", "RECIPE")
     plain = type(experiment)(name="other", data=DataConfig(source="opinions"))
-    _, (repeated,) = read_command([plain], options, None, RunCommand(experiment=plain))
+    _, (repeated,) = read_command([plain], options, None, RunCommand())
     assert dataclasses.replace(repeated, output_dir=None) == experiment
 
 
