@@ -143,6 +143,7 @@ ENGINE = "an engine of stage "
 
 OURS = {
     "super().__post_init__": "a dataclass of ours that extends another",
+    "both.__dataclass_fields__": "the standard library's table of fields, put in another order",
     "os._exit": "documented: the way to end a process while its main thread waits",
     "model._prompt": "RemoteModel's own, called from its module",
 }

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from llmclf.usable import OPTIONAL
 
+from llmclf.cli.env import OPTIONAL
 from llmclf.config import ConfigError
 from llmclf.extras import install_hint
-from llmclf.model.quantize import problems
+from llmclf.model.config import missing_library
 from llmclf.prompt.api.client import import_openai
 from llmclf.trackers.config import TrackConfig
 from llmclf.train.engine import check_launch
@@ -52,7 +52,7 @@ def engine_message() -> str:
 @pytest.mark.parametrize(
     ("package", "extra", "message"),
     [
-        ("bitsandbytes", "quantize", lambda: "".join(problems("nf4", "lora"))),
+        ("bitsandbytes", "quantize", lambda: "".join(missing_library("nf4"))),
         ("deepspeed", "deepspeed", engine_message),
         ("openai", "api", api_message),
         ("tensorboard", "track", lambda: "".join(TrackConfig(to=("tensorboard",)).problems())),

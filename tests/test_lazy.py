@@ -91,5 +91,5 @@ def test_a_dry_run_shows_the_settings_first(tmp_path: Path) -> None:
     done = python(BERT, "--data.source", "missing.csv", "--dry-run", folder=tmp_path)
     assert done.returncode == 2 and "missing.csv" in done.stderr
     settings, found, _ = done.stdout.partition("loaded: ")
-    assert found and "torch" in loaded(done.stdout)
+    assert found and "transformers" in loaded(done.stdout)
     assert "google-bert/bert-base-uncased" in settings and "train.learning-rate" in settings

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -61,4 +61,4 @@ def call(recipe: Callable[..., Any], parameters: Parameters) -> Any:
 
 
 def _is_annotated(hint: Any) -> bool:
-    return hasattr(hint, "__metadata__")
+    return get_origin(hint) is Annotated

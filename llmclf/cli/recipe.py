@@ -21,6 +21,7 @@ from llmclf.cli.parameters import Parameters
 from llmclf.config import ConfigError, exit_on_user_error, flatten
 from llmclf.methods.method import Experiment, validate
 from llmclf.report.config import ReportConfig
+from llmclf.supervise.supervised import orderly_exit, supervised
 from llmclf.terminal import main_console, quieten, show_settings
 
 if TYPE_CHECKING:
@@ -121,11 +122,8 @@ def _compare(members: list[Experiment], command: CompareCommand, title: str) -> 
 def _session() -> Iterator[Console]:
     """The terminal, left to our own messages; ranks that are watched, and leave their group in
     order."""
-    from llmclf.supervise.supervised import supervised
-    from llmclf.train.engine import orderly_exit
-
-    quieten()
     with orderly_exit(), supervised():
+        quieten()  # loads transformers
         yield main_console()
 
 

@@ -7,9 +7,9 @@ settings of a recipe are read, checked and shown before any framework is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints
 
 from llmclf.config import ConfigError, from_json, to_json
 from llmclf.data.config import DataConfig
@@ -80,6 +80,13 @@ class Experiment:
     def __post_init__(self) -> None:
         if isinstance(self.output_dir, str):
             object.__setattr__(self, "output_dir", Path(self.output_dir))
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name, None)
+            if is_dataclass(kind) and type(value) is not kind:
+                raise ConfigError(
+                    f"{name}={type(value).__name__}(...): {type(self).__name__} takes "
+                    f"{getattr(kind, '__name__', kind)}(...)."
+                )
 
     @property
     def folder(self) -> Path:

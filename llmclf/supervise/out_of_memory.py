@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
-
-import torch
+from typing import Any, NoReturn
 
 LIMIT = "LLMCLF_MICRO_BATCH_LIMIT"
 REMEDY = (
@@ -39,7 +37,8 @@ def in_use() -> int | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the CPU's allocator had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError):
+    torch: Any = sys.modules.get("torch")  # without it nothing can have run out of its memory
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmclf.atomic import write_text
 from llmclf.ranks import is_main
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 EXIT_CODE = 143  # 128 + SIGTERM, as a shell reports it
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

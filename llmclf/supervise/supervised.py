@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 from llmclf.config import UserError
 from llmclf.supervise import out_of_memory, signals
-from llmclf.supervise.watchdog import POLL_SECONDS, EndReason, RankContext, Watchdog
+from llmclf.supervise.watchdog import (
+    POLL_SECONDS,
+    EndReason,
+    RankContext,
+    Watchdog,
+    group_is_joined,
+)
 
 
 @contextlib.contextmanager
@@ -68,3 +76,25 @@ def retry(context: RankContext, watchdog: Watchdog | None, micro_batch_size: int
     if half:
         out_of_memory.restart(half)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def orderly_exit() -> Iterator[None]:
+    """Leave the process group when the block ends, however it ends.
+
+    Ranks that just exit may abort, since gloo's threads still run, or hang: whatever still holds
+    the wrapped model by then, such as the frames of an error, takes the group down while it holds
+    the interpreter's lock, for which those threads may be waiting.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if group_is_joined():
+            traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        if group_is_joined():
+            import torch
+
+            gc.collect()
+            torch.distributed.destroy_process_group()

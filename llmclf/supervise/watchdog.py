@@ -20,14 +20,16 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import psutil
-import torch.distributed as dist
 
 from llmclf import ranks
 from llmclf.config import ConfigError
 from llmclf.supervise import out_of_memory, signals
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = "LLMCLF_GRACE_SECONDS"
@@ -191,7 +193,9 @@ class Watchdog(threading.Thread):
         """A connection of our own to the store: the group's is locked while another thread waits on
         it. None before the process group is up."""
         with self.connecting:
-            if self.store is None and dist.is_available() and dist.is_initialized():
+            if self.store is None and group_is_joined():
+                import torch.distributed as dist
+
                 address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
                 server = dist.TCPStore(
                     address, port, None, False, STORE_SECONDS, wait_for_workers=False
@@ -329,3 +333,11 @@ def _new_address() -> tuple[str, str]:
         listener.bind(("", 0))
         port = str(listener.getsockname()[1])
     return (server if here == there else here), port
+
+
+def group_is_joined() -> bool:
+    """Whether this process has joined the others. Imports nothing: the main thread may just be
+    importing torch, which takes seconds."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    joined = getattr(distributed, "is_initialized", None)
+    return joined is not None and bool(joined())

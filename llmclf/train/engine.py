@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import os
-import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -247,26 +245,6 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
     finally:
         if accelerator.is_main_process:
             accelerator.wait_for_everyone()
-
-
-@contextlib.contextmanager
-def orderly_exit() -> Iterator[None]:
-    """Leave the process group when the block ends, however it ends.
-
-    Ranks that just exit may abort, since gloo's threads still run, or hang: whatever still holds
-    the wrapped model by then, such as the frames of an error, takes the group down while it holds
-    the interpreter's lock, for which those threads may be waiting.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if torch.distributed.is_initialized():
-            traceback.clear_frames(error.__traceback__)
-        raise
-    finally:
-        if torch.distributed.is_initialized():
-            gc.collect()
-            torch.distributed.destroy_process_group()
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:

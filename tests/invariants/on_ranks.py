@@ -20,10 +20,10 @@ from llmclf.data.corpus import Splits, load_splits
 from llmclf.data.encode import encode
 from llmclf.model.config import ModelConfig
 from llmclf.run_folder.metrics import MetricsLog
+from llmclf.supervise.supervised import orderly_exit
 from llmclf.train import fine_tune
 from llmclf.train.checkpoint import Checkpoints, learned
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import orderly_exit
 from llmclf.train.loop import _Run, plan_epoch
 from llmclf.train.predict import predict_logits
 

@@ -145,3 +145,11 @@ def test_an_output_folder_may_be_a_str() -> None:
     experiment = Classical(name="svm", output_dir="runs/x", data=DataConfig(source="opinions"))  # type: ignore[arg-type]
     assert experiment.folder == Path("runs/x")
     assert dataclasses.replace(experiment, seed=1).folder == Path("runs/x")
+
+
+def test_a_section_of_another_approach_is_refused() -> None:
+    """Settings that a prompted model does not read must not be taken in silence."""
+    with pytest.raises(ConfigError, match=r"model=ModelConfig.*Prompt takes LanguageModelConfig"):
+        Prompt(name="p", data=DataConfig(source="opinions"), model=ModelConfig(tune="lora"))
+    with pytest.raises(ConfigError, match=r"data=str.*Classical takes DataConfig"):
+        Classical(name="c", data="opinions")  # type: ignore[arg-type]

@@ -162,8 +162,8 @@ def main(folder: Path, which: str, cells: list[str]) -> None:
     from rich.console import Console
 
     from llmclf.experiment import prepare_data, run
+    from llmclf.supervise.supervised import orderly_exit
     from llmclf.terminal import quieten
-    from llmclf.train.engine import orderly_exit
 
     quieten()
     console = Console(quiet=True)

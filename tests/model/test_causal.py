@@ -30,7 +30,7 @@ from llmclf.model.causal import (
     load_causal_config,
     load_causal_tokenizer,
 )
-from llmclf.model.config import ModelConfig
+from llmclf.model.config import LanguageModelConfig
 from llmclf.model.quantize import is_quantized
 from tests.model.conftest import save_checkpoint
 from tests.tiny import make_byte_llama
@@ -231,24 +231,6 @@ def test_tokens_of_a_prompt(config: Any, limit: int | None) -> None:
         context_tokens(config, limit + 1)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"tune": "lora"},
-        {"tune": "head"},
-        {"last_n": 3},
-        {"lora_rank": 4},
-        {"dropout": 0.1},
-        {"save": "adapter"},
-    ],
-)
-def test_settings_of_learning_are_refused(setting: dict[str, Any]) -> None:
-    ((name, value),) = setting.items()
-    (problem,) = frozen_problems(ModelConfig(checkpoint="x", **setting))
-    assert problem.startswith(f"model.{name}={value!r}: a prompted model does not learn")
-
-
 @pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
 def test_quantised_weights_need_no_method(quantize: Any) -> None:
-    assert frozen_problems(ModelConfig(checkpoint="x", quantize=quantize)) == []
-    assert len(frozen_problems(ModelConfig(quantize=quantize, tune="lora", last_n=1))) == 2
+    assert LanguageModelConfig(checkpoint="x", quantize=quantize).problems() == []

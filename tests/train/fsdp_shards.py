@@ -15,9 +15,10 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from llmclf.supervise.supervised import orderly_exit
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import orderly_exit, start_engine
+from llmclf.train.engine import start_engine
 from llmclf.train.strategy import TorchStrategy
 
 

@@ -84,7 +84,7 @@ def same_bits(model: nn.Module, file: Path) -> bool:
 def test_learns_what_can_be_learnt(
     splits: Splits, bert: Path, tmp_path: Path, tune: str, settings: dict[str, Any]
 ) -> None:
-    _, test, *_ = prepare(splits, bert, tune=tune, **settings).run(tmp_path, Console(quiet=True))
+    test = prepare(splits, bert, tune=tune, **settings).run(tmp_path, Console(quiet=True)).test
     assert score(test)["accuracy"] > 0.95
 
 
@@ -192,7 +192,9 @@ def test_ends_with_the_best_weights_not_the_last(
     """At this rate the model soon falls apart."""
     settings = {"learning_rate": 0.1, "schedule": "constant", "evaluate_every": 2, "epochs": 3}
     prepared = prepare(splits, bert, best_by=best_by, **settings)
-    validation, _, _, calibration = prepared.run(tmp_path, Console(quiet=True))
+    outcome = prepared.run(tmp_path, Console(quiet=True))
+    validation, calibration = outcome.validation, outcome.calibration
+    assert validation is not None and calibration is not None
     lines = {r["step"]: r[best_by] for r in records(tmp_path, "validation")}
     best = (min if best_by == "nll" else max)(lines.values())
     step = min(step for step, value in lines.items() if value == best)
