@@ -39,14 +39,15 @@ autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
-autodoc_default_options = {"members": True, "undoc-members": True}
+# What a module only passes on (__all__) is described where it is written.
+autodoc_default_options = {"members": True, "undoc-members": True, "ignore-module-all": True}
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 
 # Names of ours are checked (-n); those of other packages, and annotations that are no name, are
 # not, since their documentation lies on the network.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!llmclf\.).*|.*\.(T|Annotated.*)")]
+nitpick_ignore_regex = [("py:.*", r"(?!llmclf\.).*|.*\.([A-Z]|Annotated.*)")]
 # Two classes may share a name where an annotation cannot be evaluated without a checker.
 suppress_warnings = ["ref.python"]
 

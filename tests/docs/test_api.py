@@ -11,7 +11,7 @@ import pytest
 import llmclf
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
-NAMES = re.findall(r"^   (llmclf[\w.]*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+NAMES = re.findall(r"^   ~?(llmclf[\w.]*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,3 +25,9 @@ def test_every_room_is_listed() -> None:
         "llmclf.__main__"
     }
     assert rooms <= set(NAMES)
+
+
+def test_every_public_name_is_listed() -> None:
+    public = [getattr(llmclf, name) for name in llmclf.__all__ if name != "__version__"]
+    listed = [pkgutil.resolve_name(name) for name in NAMES]
+    assert [thing for thing in public if thing not in listed] == []
