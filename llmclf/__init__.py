@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmclf.classical.config import BaselineConfig
     from llmclf.cli.recipe import main
-    from llmclf.compare import compare
+    from llmclf.comparison import compare
     from llmclf.config import ConfigError, DataError, UserError
     from llmclf.data.config import DataConfig
     from llmclf.experiment import run
@@ -45,7 +45,7 @@ _WHERE = {
     "TrackConfig": "trackers.config",
     "TrainConfig": "train.config",
     "UserError": "config",
-    "compare": "compare",
+    "compare": "comparison",
     "load_run": "load",
     "main": "cli.recipe",
     "run": "experiment",

@@ -93,3 +93,15 @@ def test_a_dry_run_shows_the_settings_first(tmp_path: Path) -> None:
     settings, found, _ = done.stdout.partition("loaded: ")
     assert found and "transformers" in loaded(done.stdout)
     assert "google-bert/bert-base-uncased" in settings and "train.learning-rate" in settings
+
+
+def test_public_names_stay_what_they_are() -> None:
+    """A module of the same name would take the place of a function once it is imported."""
+    code = (
+        "import importlib, llmclf\n"
+        "first = {name: getattr(llmclf, name) for name in llmclf.__all__}\n"
+        "[importlib.import_module(f'llmclf.{module}') for module in llmclf._WHERE.values()]\n"
+        "assert first == {name: getattr(llmclf, name) for name in llmclf.__all__}\n"
+        "assert callable(llmclf.compare) and callable(llmclf.run)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -102,7 +102,7 @@ def _run_one(experiment: Experiment, command: RunCommand) -> None:
 
 def _compare(members: list[Experiment], command: CompareCommand, title: str) -> None:
     with _session() as console:
-        from llmclf.compare import compare, repeated
+        from llmclf.comparison import compare, repeated
         from llmclf.experiment import dry_run
 
         members = repeated(members, command.folds, command.seeds, command.budgets)

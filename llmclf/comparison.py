@@ -27,6 +27,7 @@ from llmclf.run_folder.check import check as check_folder
 from llmclf.run_folder.check import finished, membership
 from llmclf.run_folder.find import read_all
 from llmclf.supervise import out_of_memory
+from llmclf.terminal import main_console
 from llmclf.trackers import mirror
 
 SETTINGS_OF_A_REPEAT = ("fold", "folds", "seed", "labels_per_class")
@@ -86,17 +87,18 @@ def _with_data(experiment: Experiment, suffix: str, **settings: Any) -> Experime
 
 def compare(
     experiments: Sequence[Experiment],
-    config: ReportConfig,
+    config: ReportConfig | None = None,
     *,
-    title: str,
-    resume: bool,
-    console: Console,
+    title: str = "Comparison",
+    resume: bool = False,
+    console: Console | None = None,
 ) -> list[str]:
     """Run what is not finished and write the report beside the runs; returns what failed.
 
-    Raises UserError, before anything is run, for experiments that cannot be compared or whose
-    folders are not theirs.
+    ``config``: how they are compared. ``resume``: go on with interrupted runs. Raises UserError,
+    before anything is run, for experiments that cannot be compared or whose folders are not theirs.
     """
+    console = console or main_console()
     check(experiments, resume=resume)
     failed = run_all(experiments, resume=resume, console=console)
     if is_main():
@@ -104,7 +106,7 @@ def compare(
         if not done:
             raise UserError("none of the runs came to an end, so there is nothing to compare.")
         runs, unusable = read_all(done, skip_unfinished=True)
-        analysis = analyse(runs, config, title=title, failed=[*failed, *unusable])
+        analysis = analyse(runs, config or ReportConfig(), title=title, failed=[*failed, *unusable])
         console.print(Comparison(analysis))
         written = write(analysis, experiments[0].folder.parent)
         path = written["report.html"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llmclf.classical.config import BaselineConfig
 from llmclf.cli.recipe import chosen_by_name
-from llmclf.compare import check, repeated, run_all
+from llmclf.comparison import check, repeated, run_all
 from llmclf.config import ConfigError
 from llmclf.data.config import DataConfig
 from llmclf.methods.classical import Classical
