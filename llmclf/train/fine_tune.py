@@ -31,7 +31,7 @@ from llmclf.evaluate.outcome import Outcome
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.build import load_config, load_tokenizer, max_tokens
 from llmclf.model.config import ModelConfig
-from llmclf.model.family import Family, family_of, padding_multiple_and_minimum
+from llmclf.model.family import Family, family_of
 from llmclf.model.flops import PEAK_FLOPS, training_flops
 from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
 from llmclf.run_folder.metrics import MetricsLog
@@ -40,7 +40,7 @@ from llmclf.train.config import TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy
-from llmclf.train.predict import predict_logits, to_predictions
+from llmclf.train.predict import collator, predict_logits, to_predictions
 from llmclf.train.saved import load_saved
 
 ROUND_TRIP_ROWS = 8
@@ -317,13 +317,7 @@ def prepare(
         model = builder.load(seed, launch)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model, model_config.tune)
-    multiple, shortest = padding_multiple_and_minimum(model.config, length)
-    collate = Collator(
-        tokenizer=tokenizer,
-        pad_to_multiple_of=multiple,
-        min_length=shortest,
-        device=accelerator.device,
-    )
+    collate = collator(model.config, tokenizer, length, accelerator.device)
     return PreparedFineTune(
         builder=builder,
         config=config,

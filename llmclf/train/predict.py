@@ -10,10 +10,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from llmclf.data.batches import plan_prediction
 from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.predictions import Predictions
+from llmclf.model.family import padding_multiple_and_minimum
+
+
+def collator(
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    device: torch.device,
+) -> Collator:
+    """Makes batches for this architecture, padded as it needs them, on a device."""
+    multiple, shortest = padding_multiple_and_minimum(config, max_length)
+    return Collator(
+        tokenizer=tokenizer, pad_to_multiple_of=multiple, min_length=shortest, device=device
+    )
 
 
 def predict_logits(

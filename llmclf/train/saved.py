@@ -20,10 +20,10 @@ from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import DataError
 from llmclf.data.batches import plan_prediction
 from llmclf.data.corpus import Split
-from llmclf.data.encode import Collator, encode
+from llmclf.data.encode import encode
 from llmclf.evaluate.calibration import Calibration
-from llmclf.model.family import padding_multiple_and_minimum
 from llmclf.model.quantize import keep_layout
+from llmclf.train.predict import collator
 
 BATCH_SIZE = 32
 
@@ -78,13 +78,7 @@ class SavedModel:
         )
         length = self.tokenizer.model_max_length
         encoded = encode(rows, self.tokenizer, length)
-        multiple, shortest = padding_multiple_and_minimum(self.model.config, length)
-        collate = Collator(
-            tokenizer=self.tokenizer,
-            pad_to_multiple_of=multiple,
-            min_length=shortest,
-            device=self.model.device,
-        )
+        collate = collator(self.model.config, self.tokenizer, length, self.model.device)
         probabilities_NC = np.zeros((len(texts), len(self.labels)))
         with torch.inference_mode():
             for batch in plan_prediction(
