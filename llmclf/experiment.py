@@ -26,7 +26,7 @@ from llmclf.methods.method import Experiment, validate
 from llmclf.ranks import is_main
 from llmclf.run_folder import check, write
 from llmclf.run_folder.environment import describe, recipe
-from llmclf.terminal import main_console, show, show_bytes
+from llmclf.terminal import main_console, quieten, show, show_bytes
 from llmclf.trackers.mirror import mirrored
 
 
@@ -42,6 +42,7 @@ def run(
     ``data``: the audited splits, if they are at hand. ``resume``: go on with an interrupted run.
     Raises UserError, before anything is written, if the experiment cannot run.
     """
+    quieten()
     console = console or main_console()
     validate(experiment)
     folder = experiment.folder

@@ -15,6 +15,7 @@ import numpy as np
 from llmclf.config import ConfigError, DataError
 from llmclf.methods.method import Classifier, Experiment
 from llmclf.run_folder import read_results, read_settings
+from llmclf.terminal import quieten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,10 @@ def load_experiment(folder: str | Path) -> Experiment:
             f"{folder}/experiment.json cannot be read ({error}). Is this a run folder?"
         ) from error
     except ConfigError as error:
-        raise ConfigError(f"{folder}/experiment.json: {error}") from error
+        raise ConfigError(
+            f"{folder}/experiment.json: {error} If another version of llmclf wrote it, run the "
+            "experiment again; llmclf compare reads its results all the same."
+        ) from error
 
 
 def load_run(folder: str | Path) -> LoadedRun:
@@ -67,6 +71,7 @@ class LoadedRun:
     @cached_property
     def classifier(self) -> Classifier:
         """What was learnt. Raises ConfigError where the run saved none, such as of prompts."""
+        quieten()
         return self.experiment.load(self.folder)
 
     @property
@@ -79,6 +84,8 @@ class LoadedRun:
         of test rows, ``text``."""
         import pandas as pd
 
+        if split not in ("validation", "test"):
+            raise DataError(f"predictions of {split!r}: there are those of validation and test.")
         frame = pd.read_parquet(self.folder / "predictions" / f"{split}.parquet")
         if split != "test":
             return frame

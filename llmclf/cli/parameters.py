@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 
 from llmclf.config import ConfigError
+from llmclf.methods.method import Experiment
 
 HELP = "Of the recipe: see the settings that it makes with --dry-run."
 
@@ -27,7 +28,10 @@ class Parameters:
 
 def defaults(recipe: Callable[..., Any]) -> Parameters:
     """The parameters with their own values. Raises ConfigError for one without a default."""
-    hints = get_type_hints(recipe, include_extras=True)
+    try:
+        hints = get_type_hints(recipe, include_extras=True)
+    except NameError as error:
+        raise ConfigError(f"{recipe.__name__}(): the type of a parameter: {error}.") from error
     described: list[tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(recipe).parameters.items():
         default = parameter.default
@@ -55,9 +59,21 @@ def given(recipe: Callable[..., Any], argv: Sequence[str] | None) -> Parameters:
     return read
 
 
-def call(recipe: Callable[..., Any], parameters: Parameters) -> Any:
-    """What the recipe makes with them."""
-    return recipe(**{f.name: getattr(parameters, f.name) for f in fields(parameters)})
+def call(recipe: Callable[..., Any], parameters: Parameters) -> Experiment | list[Experiment]:
+    """What the recipe makes with them: one experiment, or several to be compared. Raises
+    ConfigError for what is neither."""
+    made = recipe(**{f.name: getattr(parameters, f.name) for f in fields(parameters)})
+    if isinstance(made, Experiment):
+        return made
+    several = list(made) if isinstance(made, (list, tuple)) else []
+    wrong = [e for e in several if not isinstance(e, Experiment)]
+    if not several or wrong:
+        given = f"{wrong[0]!r} among others" if wrong else repr(made)
+        raise ConfigError(
+            f"{recipe.__name__}() returned {given}: a recipe returns an experiment, such as "
+            "FineTune(...), or a list of them. Is a return missing?"
+        )
+    return several
 
 
 def _is_annotated(hint: Any) -> bool:

@@ -138,7 +138,7 @@ def devices_of(options: Plan) -> Devices:
 def load_recipe(path: Path, rest: Sequence[str]) -> FineTune:
     """The recipe's experiment with the overrides that were given; ConfigError for what is none."""
     recipe = read_recipe(path)
-    if recipe.several:
+    if recipe.several(rest):
         raise ConfigError(
             f"{path}: a comparison of several runs. Plan a recipe of one method, as "
             "recipes/bert_base.py."

@@ -102,11 +102,12 @@ def _run_one(experiment: Experiment, command: RunCommand) -> None:
 
 def _compare(members: list[Experiment], command: CompareCommand, title: str) -> None:
     with _session() as console:
-        from llmclf.comparison import compare, repeated
+        from llmclf.comparison import check, compare, repeated
         from llmclf.experiment import dry_run
 
         members = repeated(members, command.folds, command.seeds, command.budgets)
         if command.dry_run:
+            check(members, resume=command.resume)
             for experiment in members:
                 show_settings(console, experiment.to_json())
                 dry_run(experiment, console)
@@ -159,6 +160,11 @@ def read_comparison(
     _, first = _parse(_all_settings(made[0], made), command, given, argv, document)
     made = chosen_by_name(made, first.only)
     command, chosen = read(made, argv, document, command, given)
+    renamed = [c.name for e, c in zip(made, chosen, strict=True) if c.name != e.name]
+    if renamed:
+        raise ConfigError(
+            f"--name {renamed[0]}: the runs of a comparison keep their names. Set --output-dir."
+        )
     placed = [
         replace(c, name=e.name, output_dir=(c.output_dir or Path("runs")) / e.name)
         for e, c in zip(made, chosen, strict=True)

@@ -22,10 +22,10 @@ class RecipeFile:
     document: str
     """Its docstring."""
 
-    @property
-    def several(self) -> bool:
+    def several(self, arguments: Sequence[str]) -> bool:
         """Whether it compares experiments."""
-        return not isinstance(self.function(), Experiment)
+        given = parameters.given(self.function, arguments)
+        return not isinstance(parameters.call(self.function, given), Experiment)
 
     def resolved(self, arguments: Sequence[str]) -> list[Experiment]:
         """The experiments with the overrides of a command line, read as the recipe itself does: a

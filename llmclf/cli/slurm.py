@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import shlex
 import sys
@@ -167,9 +168,15 @@ def nearest_of_ours(arguments: Sequence[str]) -> str:
     alone."""
     ours = ["--" + f.name.replace("_", "-") for f in dataclasses.fields(Slurm)]
     options = [word.split("=")[0] for word in arguments if word.startswith("--")]
-    hints = [(name, did_you_mean(name.replace("_", "-"), ours)) for name in options]
+    # Closer than elsewhere, since most of these words are for the recipe.
+    near = {
+        option: difflib.get_close_matches(option.replace("_", "-"), ours, n=1, cutoff=0.8)
+        for option in options
+    }
     return "".join(
-        f"{name}:{hint} It is an option of llmclf slurm.\n" for name, hint in hints if hint
+        f"{name}: Did you mean {hint[0]!r}? It is an option of llmclf slurm.\n"
+        for name, hint in near.items()
+        if hint
     )
 
 

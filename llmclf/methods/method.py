@@ -144,7 +144,10 @@ class Experiment:
         approach = settings.pop("method", None)
         classes = {c.approach: c for c in _subclasses(Experiment) if "approach" in vars(c)}
         if approach not in classes:
-            raise ConfigError(f"method={approach!r}: allowed are {sorted(classes)}.")
+            raise ConfigError(
+                f"method={approach!r}: allowed are {sorted(classes)}. Import the module of an "
+                "approach of your own first."
+            )
         return from_json(classes[approach], settings)
 
 
@@ -153,8 +156,14 @@ def _subclasses(cls: type[Experiment]) -> list[type[Experiment]]:
 
 
 def validate(experiment: Experiment) -> None:
-    """Check all combinations at once; ConfigError lists every problem, before anything is
-    downloaded."""
+    """Check all settings and their combinations at once; ConfigError lists every problem, before
+    anything is downloaded."""
+    if "approach" not in vars(type(experiment)):
+        raise ConfigError(
+            f"class {type(experiment).__name__}: give it an approach of its own, as in "
+            'approach: ClassVar[str] = "mine", or its runs could not be loaded.'
+        )
+    from_json(type(experiment), to_json(experiment))  # types and choices, which Python lets pass
     problems = experiment.problems() + folder_problems(experiment.folder)
     if problems:
         raise ConfigError("\n".join(problems))

@@ -28,19 +28,23 @@ def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     # Hidden files are what an end amid the very first write left.
     if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
         return
+    if is_finished(folder):
+        differing = "; ".join(differences(folder, settings))
+        what = "this run is finished; there is nothing to resume"
+        if differing:
+            what = f"it holds a finished run of other settings: {differing}"
+        raise ConfigError(
+            f"output_dir={str(folder)!r}: {what}. Choose another --output-dir or --name."
+        )
     if not resume:
         raise ConfigError(
             f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
             "another --output-dir or --name."
         )
-    if is_finished(folder):
+    changed = differences(folder, settings)
+    if changed:
         raise ConfigError(
-            f"output_dir={str(folder)!r}: this run is finished; there is nothing to resume."
-        )
-    differing = differences(folder, settings)
-    if differing:
-        raise ConfigError(
-            f"--resume: the settings differ from those in {folder}: {'; '.join(differing)}."
+            f"--resume: the settings differ from those in {folder}: {'; '.join(changed)}."
         )
 
 
@@ -50,8 +54,9 @@ def finished(folder: Path, settings: dict[str, Any]) -> bool:
 
 
 def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Settings in which the stored experiment differs, as ``key: stored -> given``; the folder's
-    own name and trackers aside, which decide no result.
+    """Settings in which the stored experiment differs, as ``key: stored -> given``; what decides no
+    result aside: the folder's own name, trackers, and sections that the approach does not read,
+    which older versions wrote.
 
     Raises ConfigError when the folder holds no readable experiment.json.
     """
@@ -63,11 +68,13 @@ def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
             f"{path} cannot be read ({error}). Choose another --output-dir."
         ) from error
     given = flatten(settings)
+    read = {key.partition(".")[0] for key in given}
     return [
         f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
         for key in sorted(stored.keys() | given.keys())
         if key != "output_dir"
         and not key.startswith("track.")
+        and key.partition(".")[0] in read
         and stored.get(key) != given.get(key)
     ]
 

@@ -146,3 +146,27 @@ def test_the_command_of_a_report_repeats_the_run(tmp_path: Path) -> None:
         for folder in ("runs/head", "runs/again/head")
     )
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def experiment(): pass", "experiment() returned None"),
+        ("def experiments(): return []", "experiments() returned []"),
+        ("def experiments(): return [1]", "experiments() returned 1 among others"),
+        ("def experiment(x: 'Foo' = 0): pass", "name 'Foo' is not defined"),
+        ("def experiment(x): pass", "a parameter of a recipe needs a default value"),
+    ],
+)
+def test_what_is_no_recipe_is_said_in_one_line(body: str, message: str, tmp_path: Path) -> None:
+    (name,) = [word for word in ("experiments", "experiment") if f"def {word}(" in body]
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f"from llmclf import main\n{body}\nmain({name}) if __name__ == '__main__' else 0\n"
+    )
+    for words in ([path], ["-m", "llmclf", "plan", path]):
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr and "Traceback" not in done.stderr

@@ -153,3 +153,39 @@ def test_a_section_of_another_approach_is_refused() -> None:
         Prompt(name="p", data=DataConfig(source="opinions"), model=ModelConfig(tune="lora"))
     with pytest.raises(ConfigError, match=r"data=str.*Classical takes DataConfig"):
         Classical(name="c", data="opinions")  # type: ignore[arg-type]
+
+
+def test_what_python_lets_pass_is_refused_before_a_run(corpus: Path, tmp_path: Path) -> None:
+    data = DataConfig(source=str(corpus))
+    unknown = BaselineConfig(classifier="boosting")  # type: ignore[arg-type]
+    experiment = Classical(name="c", output_dir=tmp_path / "c", data=data, baseline=unknown)
+    with pytest.raises(ConfigError, match=r"baseline.classifier='boosting': allowed are"):
+        run(experiment, console=QUIET)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Nameless(Classical):
+        pass
+
+    with pytest.raises(ConfigError, match="class Nameless: give it an approach of its own"):
+        run(Nameless(name="n", output_dir=tmp_path / "n", data=data), console=QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sections_of_older_versions_decide_nothing(corpus: Path, tmp_path: Path) -> None:
+    """They wrote the settings of all approaches; a run of theirs is known again, and resumed."""
+    svm = BaselineConfig(classifier="linear_svm", search_folds=0)
+    data = DataConfig(source=str(corpus))
+    experiment = Classical(name="svm", output_dir=tmp_path / "svm", data=data, baseline=svm)
+    folder = run(experiment, console=QUIET)
+    stored = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    older = stored | {"prompt": {"shots": 0}, "model": {"checkpoint": "minilm-l6"}}
+    (folder / "experiment.json").write_text(json.dumps(older), encoding="utf-8")
+    with pytest.raises(ConfigError, match="another version of llmclf wrote it"):
+        load_run(folder)
+    with pytest.raises(ConfigError, match="this run is finished; there is nothing to resume"):
+        run(experiment, resume=True, console=QUIET)
+    other = dataclasses.replace(experiment, seed=5)
+    with pytest.raises(ConfigError, match="a finished run of other settings: seed: 0 -> 5"):
+        run(other, console=QUIET)
+    (folder / "results.json").unlink()
+    assert run(experiment, resume=True, console=QUIET) == folder

@@ -57,7 +57,7 @@ def latex_table(grid: Grid) -> str:
         r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_name(grid.title)}.{note}}}",
+        rf"\caption{{{escaped(visible(grid.title, 300).rstrip('.'))}.{note}}}",
         rf"\label{{tab:{grid.name}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{@{{}}{''.join(map(_side, grid.columns))}@{{}}}}",
