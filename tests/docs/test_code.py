@@ -41,7 +41,7 @@ def test_what_the_tree_names_is_there(path: str) -> None:
 
 def test_every_room_and_module_has_its_line() -> None:
     there = {p.name + "/" * p.is_dir() for p in (ROOT / "llmclf").iterdir()}
-    there -= {"__main__.py", "__pycache__/"}
+    there -= {"__main__.py", "__pycache__/", "py.typed"}
     assert there <= set(named())
     assert all(f"{name.rstrip('/')}" in TABLE for name in there - {"__init__.py"})
 
