@@ -22,7 +22,7 @@ import torch
 
 from llmclf.atomic import write_text
 from llmclf.config import dump_json
-from llmclf.evaluate.cost import PeakMemory
+from llmclf.evaluate.measure import PeakMemory
 from llmclf.run_folder.environment import describe
 
 RESULTS = Path(__file__).resolve().parent / "results"

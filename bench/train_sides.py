@@ -38,7 +38,7 @@ from llmclf.run_folder.metrics import MetricsLog
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import resolve_precision
-from llmclf.train.fine_tune import FineTune, prepare
+from llmclf.train.fine_tune import PreparedFineTune, prepare
 from llmclf.train.loop import train
 from llmclf.train.predict import to_predictions
 
@@ -120,7 +120,7 @@ class HandOver(MetricsLog):
             self.turns.next()
 
 
-def train_ours(prepared: FineTune, metrics: HandOver) -> State:
+def train_ours(prepared: PreparedFineTune, metrics: HandOver) -> State:
     """The loop as a recipe runs it, in the folder of ``metrics``."""
     return train(
         prepared.model,
@@ -138,7 +138,7 @@ def train_ours(prepared: FineTune, metrics: HandOver) -> State:
 
 def prepare_ours(
     splits: Splits, model: Path, settings: Settings, config: TrainConfig, dropout: float | None
-) -> FineTune:
+) -> PreparedFineTune:
     """Everything up to the first step. ``model``: the folder that all sides start from."""
     return prepare(
         splits,
@@ -166,7 +166,7 @@ def ours(splits: Splits, model: Path, settings: Settings, turns: Turns) -> dict[
     }
 
 
-def plan(prepared: FineTune, epoch: int) -> list[Step]:
+def plan(prepared: PreparedFineTune, epoch: int) -> list[Step]:
     """The steps that the loop takes in this epoch."""
     return plan_epoch(
         prepared.task.train.lengths,

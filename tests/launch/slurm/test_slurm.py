@@ -23,7 +23,7 @@ pytestmark = [
 SLOW_RECIPE = """
 import os, time
 from transformers import BertForSequenceClassification as Bert
-from llmclf.experiment import main
+from llmclf import main
 from recipes.bert_base import experiment
 
 original = Bert.forward
