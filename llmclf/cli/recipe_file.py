@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmclf.cli import parameters
+from llmclf.cli.parameters import Parameters
 from llmclf.cli.recipe import CompareCommand, RunCommand, read, read_comparison
 from llmclf.config import ConfigError, UserError
 from llmclf.methods.method import Experiment
@@ -24,17 +25,20 @@ class RecipeFile:
 
     def several(self, arguments: Sequence[str]) -> bool:
         """Whether it compares experiments."""
-        given = parameters.given(self.function, arguments)
-        return not isinstance(parameters.call(self.function, given), Experiment)
+        return not isinstance(self._made(arguments)[1], Experiment)
 
     def resolved(self, arguments: Sequence[str]) -> list[Experiment]:
         """The experiments with the overrides of a command line, read as the recipe itself does: a
         mistake ends the process with 2, or raises ConfigError."""
-        given = parameters.given(self.function, arguments)
-        made = parameters.call(self.function, given)
+        given, made = self._made(arguments)
         if isinstance(made, Experiment):
             return read([made], arguments, self.document, RunCommand(), given)[1]
         return read_comparison(made, arguments, self.document, CompareCommand(), given)[1]
+
+    def _made(self, arguments: Sequence[str]) -> tuple[Parameters, Experiment | list[Experiment]]:
+        """What the function is called with, and what it makes of that."""
+        given = parameters.given(self.function, arguments)
+        return given, parameters.call(self.function, given)
 
 
 def read_recipe(path: Path) -> RecipeFile:
