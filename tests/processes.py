@@ -1,7 +1,7 @@
 """Real processes for tests: recipes with one rank or several, to be run, killed and resumed.
 
-They are forked from a server that has imported llmclf already, so each starts at once instead of
-after the seconds that importing takes.
+They are forked from a server that has imported llmclf and the frameworks already, so each starts at
+once instead of after the seconds that importing takes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ CHILD = Path(__file__).with_name("child.py")
 SECONDS = 120  # for any one run
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["llmclf.experiment"])
+# The modules that import the frameworks, which experiments do only when they run.
+_context.set_forkserver_preload(
+    [
+        "llmclf.cli.recipe",
+        "llmclf.train.fine_tune",
+        "llmclf.prompt.few_shot",
+        "llmclf.classical.run",
+    ]
+)
 
 
 class Ranks:
