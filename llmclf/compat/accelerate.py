@@ -14,11 +14,11 @@ def forget_accelerator() -> None:
     """Let the next Accelerator choose its own precision and strategy.
 
     The state is one for the process, and a second Accelerator that asks for something else is
-    refused; nothing public starts it afresh.
+    refused; nothing public starts it afresh. The process group that it joined stays.
     """
     from accelerate.state import AcceleratorState
 
-    AcceleratorState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def processes_of_launch(arguments: Sequence[str]) -> int | None:

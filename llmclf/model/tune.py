@@ -64,6 +64,12 @@ def count_blocks(model: nn.Module, family: Family) -> int:
     return len(indices)
 
 
+def block_class(model: nn.Module, family: Family) -> str:
+    """Name of the class of the transformer blocks, wherever PEFT has put them."""
+    blocks = (m for name, m in model.named_modules() if block_of(name, family) is not None)
+    return type(next(blocks)).__name__  # a module comes before those inside it
+
+
 def lora_config(model: PreTrainedModel, config: ModelConfig, family: Family) -> LoraConfig:
     """Adapters on every linear layer of every block, and the whole head trained and saved with
     them.

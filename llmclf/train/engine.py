@@ -146,11 +146,6 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
         if on_cpu:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
             do_without_shared_memory_kernel()
-    if on_cpu and strategy == "fsdp2":
-        raise ConfigError(
-            "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
-            "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
-        )
 
 
 def launched_processes() -> int | None:
@@ -183,6 +178,11 @@ def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> N
             "process(es). Use launch/accelerate/ddp.yaml: it starts real ranks on GPUs and CPUs."
         )
     runs = strategy_of(accelerator)
+    if runs != strategy and strategy == "fsdp2" and accelerator.device.type == "cpu":
+        raise ConfigError(
+            "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
+            "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
+        )
     if runs != strategy:
         raise ConfigError(
             f"launched for strategy {strategy}, but accelerate runs {runs}: it dropped the plugin "

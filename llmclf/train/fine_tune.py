@@ -175,7 +175,7 @@ class PreparedFineTune:
         )
         batch = self.task.collate(self.task.validation, rows)
         exact = self.precise(engine).eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             trained_BC = exact(**batch).logits.float()
         if main:
             tokenizer, config = self.tokenizer, self.builder.config

@@ -22,7 +22,7 @@ from llmclf.data.batches import Step, plan_epoch
 from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.scores import score
 from llmclf.model.family import Family
-from llmclf.model.tune import set_training_mode
+from llmclf.model.tune import block_class, set_training_mode
 from llmclf.run_folder.metrics import MetricsLog
 from llmclf.supervise import signals
 from llmclf.train.checkpoint import Checkpoints, State
@@ -116,6 +116,7 @@ class _Run:
             self.bare,
             self.optimizer,
             max_grad_norm=self.config.max_grad_norm,
+            block=block_class(self.bare, self.family),
         )
         self.state = self.checkpoints.resume(self.strategy)
         self.metrics.restart(last_step=self.state.step)

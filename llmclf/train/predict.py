@@ -59,7 +59,8 @@ def predict_logits(
     # makes as many: one that has no rows left runs row 0 again and drops the result.
     num_passes = -(-len(data) // (batch_size * world_size))
     parts: list[tuple[np.ndarray, np.ndarray]] = []
-    with torch.inference_mode():
+    # Not inference_mode: training goes on with weights that ZeRO-3 gathers in here.
+    with torch.no_grad():
         for i in range(num_passes):
             rows = batches[i] if i < len(batches) else np.zeros(1, np.int64)
             logits_BC = model(**collate(data, rows)).logits.float().cpu().numpy()

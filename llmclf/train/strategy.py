@@ -1,13 +1,14 @@
 """What sets the strategies of launch/ apart, behind the five things the loop does with a model:
 accumulate, backward, step, and read and write the parts of its parameters.
 
-Single process, DDP and FSDP2 step by PyTorch (:class:`TorchStrategy`), ZeRO by DeepSpeed
-(:class:`DeepSpeedStrategy`).
+Single process and DDP step by PyTorch (:class:`TorchStrategy`), FSDP2 likewise, on shards
+(:class:`FsdpStrategy`), ZeRO by DeepSpeed (:class:`DeepSpeedStrategy`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from llmclf.compat.deepspeed import share_of, update_weights, wrapped_optimizer
@@ -39,7 +41,9 @@ class Fragment:
 
 
 class TorchStrategy:
-    """Steps taken by PyTorch: whole parameters on every rank, or FSDP2's shards of them."""
+    """Steps taken by PyTorch, with whole parameters on every rank."""
+
+    sharded = False
 
     def __init__(
         self,
@@ -54,7 +58,6 @@ class TorchStrategy:
         self.model, self._prepared = accelerator.prepare(model, optimizer)
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm or math.inf
-        self.sharded = strategy_of(accelerator) == "fsdp2"
 
     def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward: ranks add up their gradients in the last micro-batch."""
@@ -91,6 +94,43 @@ class TorchStrategy:
         """Take note that fragments were overwritten with those of optimizer step ``step``."""
         for state in self.optimizer.state.values():
             state["step"].fill_(step)
+
+
+class FsdpStrategy(TorchStrategy):
+    """Steps taken by PyTorch on the shards of FSDP2."""
+
+    sharded = True
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        max_grad_norm: float,
+        block: str,
+    ) -> None:
+        plugin = accelerator.state.fsdp_plugin
+        # Left to itself, accelerate shards what transformers will not split over devices: parts of
+        # a block within the block, embeddings within themselves, or nothing at all.
+        plugin.transformer_cls_names_to_wrap = [block]
+        if plugin.mixed_precision_policy is not None:
+            plugin.mixed_precision_policy = dataclasses.replace(
+                plugin.mixed_precision_policy, reduce_dtype=torch.float32
+            )
+        super().__init__(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
+
+    def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward: ranks add up their gradients in each micro-batch, or every
+        rank would keep the gradients of the whole model until the last."""
+        return contextlib.nullcontext()
+
+    def fragments(self) -> dict[str, Fragment]:
+        """This rank's shard of each parameter that learns, with its moments."""
+        for module in self.bare.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # the root stays whole after a forward pass without a backward one
+        return super().fragments()
 
 
 class DeepSpeedStrategy:
@@ -164,10 +204,14 @@ def start_strategy(
     optimizer: torch.optim.Optimizer,
     *,
     max_grad_norm: float,
+    block: str,
 ) -> TorchStrategy | DeepSpeedStrategy:
     """Hand model and optimizer over to what this launch asks for. ``max_grad_norm``: the norm that
-    gradients are clipped to, 0: none."""
-    kind = DeepSpeedStrategy if strategy_of(accelerator).startswith("zero") else TorchStrategy
+    gradients are clipped to, 0: none; ``block``: class of the model's transformer blocks."""
+    asked = strategy_of(accelerator)
+    if asked == "fsdp2":
+        return FsdpStrategy(accelerator, model, optimizer, max_grad_norm=max_grad_norm, block=block)
+    kind = DeepSpeedStrategy if asked.startswith("zero") else TorchStrategy
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
 
 

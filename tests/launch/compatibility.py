@@ -12,9 +12,19 @@ from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig, Quantize, Tune
 from llmclf.model.family import FAMILIES as ARCHITECTURES
 from llmclf.run_folder.environment import cpu_name
-from llmclf.train.engine import EffectiveLaunch, check_launch
+from llmclf.train.engine import EffectiveLaunch
 from llmclf.train.model_builder import check_strategy
-from tests.launch.matrix import BF16, CELLS, FAMILIES, METHODS, RESULTS, STRATEGIES, Cell
+from tests.launch.matrix import (
+    BF16,
+    CELLS,
+    FAMILIES,
+    METHODS,
+    REFUSED,
+    RESULTS,
+    STRATEGIES,
+    WHERE,
+    Cell,
+)
 from tests.processes import REPOSITORY
 
 TARGET = REPOSITORY / "docs" / "compatibility.md"
@@ -56,6 +66,8 @@ def table(cells: list[Cell], title: str) -> str:
 
 
 def outcome(strategy: str, cell: Cell) -> str:
+    if (strategy, cell.method) == REFUSED:
+        return "refused"
     path = RESULTS / f"{strategy}-{cell}.json"
     if not path.exists():
         return "failed"
@@ -73,7 +85,6 @@ def refusals() -> list[str]:
     for quantize in get_args(Quantize):
         config = ModelConfig(tune="lora", quantize=quantize)
         note(found, f"lora+{quantize} under fsdp2", lambda c=config: check_strategy(c, launch))
-    note(found, "fsdp2 on a CPU", lambda: check_launch("fsdp2", on_cpu=True))
     without = [name for name, f in ARCHITECTURES.items() if not f.gradient_checkpointing]
     for name in without:
         found[f"{name}, recomputed"] = (
@@ -90,11 +101,10 @@ def note(found: dict[str, str], what: str, check: Callable[[], Any]) -> None:
 
 
 def main() -> None:
-    every = [(strategy, cell) for strategy in STRATEGIES for cell in (*CELLS, *BF16)]
-    works = sum((RESULTS / f"{strategy}-{cell}.json").exists() for strategy, cell in every)
+    works = sum((RESULTS / f"{strategy}-{cell}.json").exists() for strategy, cell in WHERE)
     if works == 0:
         sys.exit(f"{RESULTS} is empty: run make test-all first.")
-    parts = [INTRODUCTION.format(count=len(every), works=works, cpu=cpu_name())]
+    parts = [INTRODUCTION.format(count=len(WHERE), works=works, cpu=cpu_name())]
     assert len(CELLS) == len(FAMILIES) * len(METHODS) * 2
     parts += [table([c for c in CELLS if c.family == f], f) for f in FAMILIES]
     parts.append(table(BF16, "llama in bf16"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmclf.run_folder.metrics import read_metrics
-from tests.launch.matrix import Cell, make_inputs
+from tests.launch.matrix import REFUSED, Cell, make_inputs
 from tests.launch.test_matrix import LOSS, assert_gradients, assert_scores, run
 from tests.processes import free_port
 
@@ -21,7 +21,6 @@ METHODS = ("full", "last_n", "lora", "lora+int8", "lora+nf4")
 CELLS = [
     Cell("llama", method, recomputed, "bf16") for method in METHODS for recomputed in (False, True)
 ]
-REFUSED = ("fsdp2", "lora+int8")
 
 
 class OnGpus:
@@ -84,8 +83,7 @@ def assert_cell(on_gpus: OnGpus, strategy: str, ranks: int, cell: Cell) -> None:
     one, folder = on_gpus.runs("single", 1), on_gpus.runs(strategy, ranks)
     seen = json.loads((folder / f"{cell}.json").read_text())
     assert "error" not in seen, seen["error"]
-    if strategy != "fsdp2":  # whose gradients are divided: this rank's part may be all zero
-        assert_gradients(seen)
+    assert_gradients(seen)
     environment = json.loads((folder / str(cell) / "environment.json").read_text())
     assert (environment["strategy"], environment["world_size"]) == (strategy, ranks)
     assert environment["gpus"]

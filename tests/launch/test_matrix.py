@@ -21,7 +21,16 @@ import pytest
 from llmclf.data.corpus import load_splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.run_folder.metrics import read_metrics
-from tests.launch.matrix import BF16, CELLS, RESULTS, STRATEGIES, Cell, experiment, make_inputs
+from tests.launch.matrix import (
+    BF16,
+    CELLS,
+    RESULTS,
+    STEPS,
+    WHERE,
+    Cell,
+    experiment,
+    make_inputs,
+)
 from tests.processes import REPOSITORY, free_port, launch_environment
 
 LOSS = {"fp32": 1e-5, "int8": 1e-3, "bf16": 5e-2}
@@ -45,8 +54,7 @@ FAST = {
     Cell("llama", "full", True, "bf16"),
     Cell("llama", "lora", True, "bf16"),
 }
-FAST_STRATEGIES = ("zero2", "zero3")
-WHERE = [(strategy, cell) for strategy in STRATEGIES for cell in (*CELLS, *BF16)]
+FAST_STRATEGIES = ("zero2", "zero3", "fsdp2")
 
 
 def arithmetic(cell: Cell) -> str:
@@ -198,7 +206,7 @@ def assert_gradients(seen: dict[str, list[str]]) -> None:
     since B starts at zero."""
     learn = {name for name in seen["learn"] if not no_gradient_in_theory(name)}
     first = {name for name in learn if ".lora_A." not in name}
-    for step in "12345":
+    for step in map(str, range(1, STEPS + 1)):
         expected = first if step == "1" else learn
         missing = expected - set(seen[step])
         assert not missing, f"step {step}: no gradient in {sorted(missing)[:3]}"
