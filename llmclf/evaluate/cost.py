@@ -15,6 +15,9 @@ class Cost:
     predict_seconds: float | None = None
     """Seconds of the forward passes over the test rows."""
     predict_examples_per_second: float | None = None
+    predict_precision: str | None = None
+    """Type of the weights that predicted, fp32 or bf16; None for a server's, and where no language
+    model predicts. Speeds compare where it is the same."""
     latency_p50_seconds: float | None = None
     """Median over test rows of the time for one that comes alone, from its tokens (classical
     models: its text) to its probabilities, on one device; of prompts, behind the tokens that all

@@ -122,8 +122,8 @@ class LocalModel:
         return self.accelerator.num_processes
 
     def cost(self) -> dict[str, Any]:
-        """What the answers cost: nothing, as nobody charges for tokens here."""
-        return {}
+        """What of the cost the model knows: nobody charges for tokens here."""
+        return {"predict_precision": self.precision}
 
     def latencies(self) -> list[float]:
         """Seconds of test rows that come alone, behind the tokens that all share; on the main

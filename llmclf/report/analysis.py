@@ -84,6 +84,9 @@ class MethodReport:
     """Kind of method in results.json: full, lora, prompt, classical, ..."""
     model: str
     folders: tuple[Path, ...]
+    predict_precision: str | None
+    """Precision that the first run predicted in, fp32 or bf16; None where that is not known, or it
+    is no language model."""
     cost: MethodCost
     labels: tuple[LabelScore, ...]
     confusion: np.ndarray | None

@@ -193,8 +193,24 @@ def _cost(analysis: Analysis) -> Part:
     return _part(
         "cost",
         "What the score costs",
-        [Block(figures=figures)] if figures else [],
+        [Block(figures=figures, text=_precisions(analysis))] if figures else [],
         "No run measured a cost, and no price was given.",
+    )
+
+
+def _precisions(analysis: Analysis) -> str:
+    """What keeps speeds from being compared: language models that predict in different
+    precisions."""
+    names: dict[str, list[str]] = {}
+    for method in analysis.methods:
+        if method.predict_precision is not None:
+            names.setdefault(method.predict_precision, []).append(visible(method.name))
+    if len(names) < 2:
+        return ""
+    groups = "; ".join(f"{', '.join(names[key])} in {visible(key)}" for key in sorted(names))
+    return (
+        f"Predicted by {groups}: speeds compare within a precision. Prompts take that of "
+        "--prompt.precision."
     )
 
 

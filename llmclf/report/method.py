@@ -37,6 +37,7 @@ def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
         method=method.first.method,
         model=method.first.model,
         folders=tuple(run.folder for run in runs),
+        predict_precision=method.first.results["cost"].get("predict_precision"),
         cost=mean_cost(runs, config),
         labels=label_scores(method),
         confusion=None

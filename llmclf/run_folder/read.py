@@ -23,7 +23,7 @@ _NUMBERS = {
     "test": ("n", "accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece"),
     "prior": ("accuracy", "macro_f1", "nll"),
 }
-_COSTS = {f.name for f in fields(Cost)} - {"energy_meters"}
+_COSTS = {f.name for f in fields(Cost)} - {"energy_meters", "predict_precision"}
 _COMPARED = ("accuracy", "macro_f1", "nll")
 
 

@@ -35,6 +35,7 @@ NAMES = (
     "majority class",
 )
 KINDS = ("full", "lora", "head", "classical", "prompt", "majority")
+PRECISIONS = {"prompt": "bf16", "classical": None, "majority": None}
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -178,6 +179,7 @@ def method(
         method=KINDS[i % 6],
         model="answerdotai/ModernBERT-base" if i < 3 else "smollm2-135m" if i == 4 else "",
         folders=tuple(Path(f"runs/{KINDS[i % 6]}-{r}") for r in range(runs)),
+        predict_precision=PRECISIONS.get(KINDS[i % 6], "fp32"),
         cost=cost(i),
         labels=tuple(
             LabelScore(

@@ -171,6 +171,13 @@ def test_columns_that_nobody_measured_are_named_and_left_out():
     assert Page(html(bare())).has("training Wh, Wh per 1,000 texts")
 
 
+def test_speeds_of_different_precisions_are_said_not_to_compare(whole):
+    first, *others = example().methods
+    names = {m.method: m.name for m in (first, *others)}
+    assert Page(whole).has(f"{names['prompt']} in bf16; {names['full']}")
+    assert "speeds compare" not in html(replace(example(), methods=(first,)))
+
+
 def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
     whole = example()
     one = replace(whole.statistics, seeds=dict.fromkeys(whole.statistics.seeds, 1), folds=1)
