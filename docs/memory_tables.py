@@ -30,15 +30,16 @@ MODELS = {
 DEVICES = (1, 8, 64)
 HEADER = (
     "| devices | method | strategy | weights | gradients | optimizer | activations | workspace "
-    "| total | host | fits | rows | checkpointing |\n"
-    "| --: | :-- | :-- | --: | --: | --: | --: | --: | --: | --: | :-- | --: | :-- |\n"
+    "| to load | to train | to save | host | fits | rows | checkpointing |\n"
+    "| --: | :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | :-- | --: | :-- |\n"
 )
 
 
 def row(devices: int, o: Option) -> str:
     assert o.bytes is not None
     b = o.bytes
-    sizes = (b.weights, b.gradients, b.optimizer, b.activations, b.workspace, b.total)
+    parts = (b.weights, b.gradients, b.optimizer, b.activations, b.workspace)
+    sizes = (*parts, b.load, b.train, b.save)
     cells = [str(devices), o.method, o.strategy, *(f"{size / 1e9:.1f}" for size in sizes)]
     cells.append(f"{o.host_bytes / 1e9:.1f}" if o.host_bytes else "")
     cells += ["yes" if o.fits else "no", str(o.micro_batch_size or "")]

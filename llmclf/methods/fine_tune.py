@@ -71,7 +71,7 @@ class FineTune(Experiment):
 
         assert isinstance(method, PreparedFineTune)
         return footprint.of_run(
-            method.model.config,
+            method.meta_model.config,
             self.model,
             self.train,
             launch=method.launch,

@@ -67,6 +67,8 @@ class Activations:
     peak_with_gradients: float
     """Bytes at the fullest moment with gradients counted from nothing, as in a step of one
     micro-batch."""
+    predict: float = 0.0
+    """Bytes at the fullest moment of a forward pass that keeps nothing for a backward one."""
 
     def __add__(self, other: Activations) -> Activations:
         return self._each(other, lambda a, b: a + b)
@@ -85,6 +87,7 @@ class Activations:
             do(self.saved, other.saved),
             do(self.peak, other.peak),
             do(self.peak_with_gradients, other.peak_with_gradients),
+            do(self.predict, other.predict),
         )
 
 
@@ -257,10 +260,13 @@ class QuantizedProduct(torch.autograd.Function):
 
 
 def _count(model: nn.Module, batch: dict[str, torch.Tensor], setting: Setting) -> Activations:
-    counter = LiveBytes(model)
+    predicting, counter = LiveBytes(model), LiveBytes(model)
     amp = setting.autocast and setting.precision == "bf16"
     with ExitStack() as stack:
         stack.enter_context(cuda_kernels(amp) if setting.device == "cuda" else nullcontext())
+        with predicting, torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            model(**batch)
+        predicting.close()
         stack.enter_context(counter)
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             logits = model(**batch).logits
@@ -271,7 +277,7 @@ def _count(model: nn.Module, batch: dict[str, torch.Tensor], setting: Setting) -
         saved = counter.live
         loss.backward()
     counter.close()
-    return Activations(saved, counter.peak, counter.peak_with_gradients)
+    return Activations(saved, counter.peak, counter.peak_with_gradients, predicting.peak)
 
 
 class LiveBytes(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""What one run takes of a device: model states, activations and buffers, and what fits beside them.
+"""What one run takes of a device while it loads, trains and predicts, and what fits beside that.
 
 Which method, quantisation and strategy go together is asked where a run asks it.
 """
@@ -15,9 +15,10 @@ from transformers import PretrainedConfig
 from llmclf.config import ConfigError
 from llmclf.model.config import QUANTIZED_METHODS, ModelConfig, Quantize, Tune
 from llmclf.plan.activations import Activations, Device, Setting, Traces
+from llmclf.plan.phases import Ends, ends
 from llmclf.plan.states import Precision, States, model_states
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import EffectiveLaunch, Strategy
+from llmclf.train.engine import EffectiveLaunch, Strategy, shards_weights
 from llmclf.train.model_builder import strategy_problem
 
 
@@ -38,8 +39,14 @@ class Bytes:
     activations: int
     workspace: int
     """Communication buffers, gathered and dequantised weights (an upper bound)."""
+    load: int
+    """Bytes at the fullest moment of loading."""
+    train: int
+    """Bytes at the fullest moment of training: the start of the backward pass, or the update."""
+    save: int
+    """Bytes at the fullest moment after training: the saved model, or the trained one, predicts."""
     total: int
-    """Bytes at the fullest moment: the start of the backward pass, or the update."""
+    """The most of the three."""
     host_per_process: int = 0
     """Bytes of the machine's memory for each process on it (zero3_offload)."""
 
@@ -60,6 +67,8 @@ class PlannedRun:
     length: int
     """Tokens of the longest row of a micro-batch."""
     device: Device = "cuda"
+    capacity: int | None = None
+    """Bytes of a device, by which the model that predicts is chosen; None: a CPU's memory."""
 
     @cached_property
     def states(self) -> States:
@@ -69,6 +78,17 @@ class PlannedRun:
             world_size=self.world_size,
             precision=self.precision,
             quantize=self.model.quantize,
+        )
+
+    @cached_property
+    def ends(self) -> Ends:
+        return ends(
+            self.traces.inventory(self.model, self.train),
+            self.states,
+            model=self.model,
+            strategy=self.strategy,
+            precision=self.precision,
+            capacity=self.capacity,
         )
 
     @property
@@ -92,13 +112,21 @@ class PlannedRun:
             moving = acts.peak + s.gradients
         passing = s.weights + s.optimizer + s.workspace + moving
         update = s.model_states + s.workspace + s.step_workspace
+        train = round(max(passing, update))
+        # Traced in the precision of training.
+        wider = 2 if (self.ends.predict, self.precision) == ("fp32", "bf16") else 1
+        gathered = s.workspace if shards_weights(self.strategy) else 0
+        save = round(self.ends.save + wider * acts.predict + gathered)
         return Bytes(
             weights=s.weights,
             gradients=s.gradients,
             optimizer=s.optimizer,
             activations=round(acts.peak),
             workspace=s.workspace,
-            total=round(max(passing, update)),
+            load=self.ends.load,
+            train=train,
+            save=save,
+            total=max(self.ends.load, train, save),
             host_per_process=s.host,
         )
 
@@ -153,6 +181,7 @@ def of_run(
 
     ``launch``: the engine's :class:`.EffectiveLaunch`; ``length``: tokens of its longest row.
     """
+    device: Device = "cuda" if torch.cuda.is_available() else "cpu"
     run = PlannedRun(
         traces=Traces(config),
         model=model_config,
@@ -162,7 +191,8 @@ def of_run(
         precision=launch.precision,
         gradient_checkpointing=train.gradient_checkpointing,
         length=length,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
+        capacity=torch.cuda.get_device_properties(0).total_memory if device == "cuda" else None,
     )
     rows = launch.micro_batch_size
     acts = run.traces.activations(run.setting, rows=rows, length=length)

@@ -113,6 +113,7 @@ def plan(
                 precision=precision,
                 gradient_checkpointing=False,
                 length=longest,
+                capacity=round(devices.capacity / (1 - HEADROOM)),
             )
             options.append(option(run, devices))
     return options

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from llmclf.atomic import write_text
 from llmclf.config import ConfigError, dump_json, to_json
+from llmclf.plan.footprint import Bytes
 from llmclf.plan.search import HEADROOM, Devices, Option
 
 GB = 10**9
@@ -112,11 +113,21 @@ def show(console: Console, report: Report) -> None:
             continue
         console.print(f"cheapest that fits, {title}: {chosen.method} by {chosen.strategy}")
         console.print(f"  {report.launch(chosen)}", markup=False, highlight=False, soft_wrap=True)
+        if chosen.bytes is not None:
+            console.print(f"  {moments(chosen.bytes)}", style="dim", highlight=False)
     if report.devices.machines > 1:
         console.print(
             f"the same line on each of the {report.devices.machines} machines, with its own "
             "--machine_rank: docs/multi_node.md"
         )
+
+
+def moments(sizes: Bytes) -> str:
+    """The fullest moments of a run, in words."""
+    return (
+        f"GB to load {_gb(sizes.load)}, to train {_gb(sizes.train)}, to save and predict "
+        f"{_gb(sizes.save)}"
+    )
 
 
 def reasons(report: Report) -> list[str]:
@@ -136,8 +147,11 @@ def reasons_against(option: Option, devices: Devices) -> list[str]:
     if option.problem is not None:
         return [option.problem]
     against = []
-    if not option.largest_micro_batch:
-        against.append(f"one row needs more than {devices.capacity / GB:,.1f} GB of a device")
+    sizes = option.bytes
+    if not option.largest_micro_batch and sizes is not None:
+        what = {"loading": sizes.load, "one row": sizes.train, "the saved model": sizes.save}
+        needs = ", ".join(name for name, size in what.items() if size > devices.capacity)
+        against.append(f"{needs}: more than the {devices.capacity / GB:,.1f} GB of a device")
     if option.exceeds_host and devices.host_memory is not None:
         against.append(
             f"{option.host_bytes / GB:,.1f} GB of host memory for the "

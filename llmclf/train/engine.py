@@ -27,6 +27,11 @@ from llmclf.train.config import TrainConfig
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
 
+def shards_weights(strategy: Strategy) -> bool:
+    """Whether weights are sharded, so that no device holds the whole model."""
+    return strategy in ("zero3", "zero3_offload", "fsdp2")
+
+
 @dataclass(frozen=True)
 class EffectiveLaunch:
     """What the engine really does, for environment.json."""
@@ -47,7 +52,7 @@ class EffectiveLaunch:
     @property
     def shards_weights(self) -> bool:
         """Whether weights are sharded, so that no device holds the whole model."""
-        return self.strategy in ("zero3", "zero3_offload", "fsdp2")
+        return shards_weights(self.strategy)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -41,7 +41,7 @@ from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy
 from llmclf.train.predict import collator, predict_logits, to_predictions
-from llmclf.train.saved import load_saved
+from llmclf.train.saved import Precision, check_logits, load_saved, precision_to_predict
 
 ROUND_TRIP_ROWS = 8
 ROUND_TRIP_TOLERANCE = {  # of the logits' own size
@@ -51,7 +51,7 @@ ROUND_TRIP_TOLERANCE = {  # of the logits' own size
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PreparedFineTune:
     """All that a fine-tune needs, checked and ready; nothing has been written yet."""
 
@@ -65,9 +65,10 @@ class PreparedFineTune:
     task: Task
     test: Encoded
     family: Family
-    meta_model: nn.Module
+    meta_model: PreTrainedModel | PeftModel
     """The model without memory, whatever the strategy makes of the real one."""
-    model: PreTrainedModel | PeftModel
+    model: PreTrainedModel | PeftModel | None
+    """The model to train; None once it is trained and saved, or a device would hold two."""
 
     def plan(self) -> dict[str, Any]:
         """What would happen, for ``--dry-run`` and environment.json."""
@@ -114,18 +115,23 @@ class PreparedFineTune:
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Train, calibrate and save the model, and predict validation and test rows with the saved
-        model, in fp32."""
+        model."""
         set_seed(self.seed, device_specific=True)  # or all ranks would drop the same units
         checkpoints = Checkpoints(folder / "checkpoints", self.accelerator)
         resumed = checkpoints.newest() is not None
         with measured(self.accelerator) as training:
             state, engine = self.train(checkpoints, folder, console)
         with measured(self.accelerator) as saving:
-            best = checkpoints.best(state)
             fitted = calibration.fit(self.predict(engine, self.task.validation))
-            model = self.save(engine, best, folder / "model", fitted)
+            batch, trained_BC = self.probe(engine)
+            if self.saved_precision() is not None:
+                del engine
+                self.release()
+            self.save(checkpoints.best(state), folder / "model", fitted)
+            saved = self.reload(folder / "model", batch, trained_BC / fitted.temperature)
             # The saved model's output layer has the temperature in it already.
-            left = fitted if model is engine else replace(fitted, temperature=1.0)
+            left = fitted if saved is None else replace(fitted, temperature=1.0)
+            model = engine if saved is None else saved
             validation = left.apply(self.predict(model, self.task.validation))
         with measured(self.accelerator) as predicting:
             test = left.apply(self.predict(model, self.test))
@@ -133,6 +139,7 @@ class PreparedFineTune:
             **self.train_cost(state),
             predict_seconds=predicting.seconds,
             predict_examples_per_second=len(self.test) / predicting.seconds,
+            predict_precision=self.saved_precision() or self.launch.precision,
             **latency.percentiles(self.latencies(model)),
             peak_memory_bytes=max(m.peak_memory_bytes for m in (training, saving, predicting)),
             train_energy_joules=None if resumed else training.joules,
@@ -145,6 +152,7 @@ class PreparedFineTune:
         self, checkpoints: Checkpoints, folder: Path, console: Console
     ) -> tuple[State, nn.Module]:
         """The training loop, from the newest checkpoint if there is one."""
+        assert self.model is not None, "trained already"
         return train(
             self.model,
             self.task,
@@ -158,46 +166,14 @@ class PreparedFineTune:
             seed=self.seed,
         )
 
-    def save(self, engine: nn.Module, best: Path, folder: Path, fitted: Calibration) -> nn.Module:
-        """Save the best weights, load them as a stranger would, and refuse to go on unless they
-        give the logits of the trained model, calibrated. Returns the model to predict with.
-
-        The saved model is put together in the host memory of the main process, so no device ever
-        holds more than in training. Where no device holds the whole model, that process alone loads
-        it again, and predictions are made with the sharded weights.
-
-        ``engine``: the model as the strategy wraps it; ``best``: folder of the best weights;
-        ``fitted``: calibration to save with them.
-        """
-        main, sharded = self.accelerator.is_main_process, self.launch.shards_weights
+    def probe(self, engine: nn.Module) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """A batch of a few validation rows, and the trained model's logits of it, (B, C)."""
         rows = np.arange(
             min(ROUND_TRIP_ROWS, self.launch.micro_batch_size, len(self.task.validation))
         )
         batch = self.task.collate(self.task.validation, rows)
-        exact = self.precise(engine).eval()
         with torch.no_grad():
-            trained_BC = exact(**batch).logits.float()
-        if main:
-            tokenizer, config = self.tokenizer, self.builder.config
-            model = self.builder.rebuild(best)
-            stored = fitted.to_json(self.task.labels)
-            save_model(
-                model,
-                tokenizer,
-                folder,
-                config=config,
-                max_length=self.max_length,
-                calibration=stored,
-            )
-            del model
-        self.accelerator.wait_for_everyone()
-        device = torch.device("cpu") if sharded else self.accelerator.device
-        if main or not sharded:
-            loaded = load_saved(folder, device)
-            moved = {k: v.to(device) for k, v in batch.items()}
-            self.check_saved(loaded, moved, trained_BC / fitted.temperature)
-        self.accelerator.wait_for_everyone()
-        return engine if sharded else loaded
+            return batch, self.precise(engine).eval()(**batch).logits.float()
 
     def precise(self, engine: nn.Module) -> nn.Module:
         """The trained model without autocast, where its weights are all in fp32."""
@@ -205,24 +181,64 @@ class PreparedFineTune:
             return engine
         return self.accelerator.unwrap_model(engine, keep_fp32_wrapper=False)
 
-    def check_saved(
-        self, loaded: nn.Module, batch: dict[str, torch.Tensor], trained_BC: torch.Tensor
-    ) -> None:
-        """Raise RuntimeError unless the saved model gives the logits of the trained one."""
-        with torch.inference_mode():
-            saved_BC = loaded(**batch).logits.float().cpu()
-        trained_BC = trained_BC.cpu()
-        difference = float((saved_BC - trained_BC).abs().max())
-        if not difference <= self.tolerance() * max(1.0, float(trained_BC.abs().max())):
-            raise RuntimeError(f"the saved model differs by {difference} in its logits")
+    def release(self) -> None:
+        """Free the memory of the trained model, its gradients and its optimizer: the saved one is
+        about to take their place."""
+        self.model = None
+        self.accelerator.free_memory()
 
-    def tolerance(self) -> float:
-        """How much a saved model's logits may differ, as a share of their size."""
+    def save(self, best: Path, folder: Path, fitted: Calibration) -> None:
+        """Write the model folder: the best weights, calibrated, put together in the host memory of
+        the main process. ``best``: folder of the best weights."""
+        if self.accelerator.is_main_process:
+            save_model(
+                self.builder.rebuild(best),
+                self.tokenizer,
+                folder,
+                config=self.builder.config,
+                max_length=self.max_length,
+                calibration=fitted.to_json(self.task.labels),
+            )
+        self.accelerator.wait_for_everyone()
+
+    def reload(
+        self, folder: Path, batch: dict[str, torch.Tensor], trained_BC: torch.Tensor
+    ) -> nn.Module | None:
+        """Load the saved model as a stranger would, and refuse to go on unless it gives the logits
+        of the trained one. Where no device holds it, the main process alone does so, on its CPU,
+        and None is returned.
+
+        ``batch``: rows; ``trained_BC``: logits of the trained model for them, calibrated.
+        """
+        precision = self.saved_precision()
+        loaded = None
+        if self.accelerator.is_main_process or precision is not None:
+            device = torch.device("cpu") if precision is None else self.accelerator.device
+            loaded = load_saved(folder, device, precision or "fp32")
+            moved = {k: v.to(device) for k, v in batch.items()}
+            check_logits(loaded, moved, trained_BC, tolerance=self.tolerance(precision or "fp32"))
+        self.accelerator.wait_for_everyone()
+        return None if precision is None else loaded
+
+    def saved_precision(self) -> Precision | None:
+        """Precision of the saved model when it predicts; None where no device holds it, and the
+        trained one predicts."""
+        config, device = self.builder.config, self.accelerator.device
+        if self.launch.shards_weights:
+            return None
+        if device.type == "cpu" or (config.quantize != "none" and config.save == "adapter"):
+            return "fp32"
+        capacity = torch.cuda.get_device_properties(device).total_memory
+        total, _ = count_parameters(self.meta_model)
+        return precision_to_predict(self.launch.precision, total, capacity)
+
+    def tolerance(self, precision: Precision) -> float:
+        """How much the saved model's logits may differ in a precision, as a share of their size."""
         config, launch = self.builder.config, self.launch
         if config.quantize == "int8":
             return ROUND_TRIP_TOLERANCE["int8"]
         exact = launch.precision == "fp32" or (launch.autocast and config.tune == "full")
-        return ROUND_TRIP_TOLERANCE["fp32" if exact else "bf16"]
+        return ROUND_TRIP_TOLERANCE["fp32" if exact and precision == "fp32" else "bf16"]
 
     def predict(self, model: nn.Module, data: Encoded) -> Predictions:
         """Predictions of one split."""
@@ -254,7 +270,7 @@ class PreparedFineTune:
         devices, seconds = self.launch.world_size, state.train_seconds
         one_pass = training_flops(
             self.meta_model,
-            self.model.config,
+            self.meta_model.config,
             self.family,
             lengths,
             tune=self.builder.config.tune,

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -26,14 +27,53 @@ from llmclf.model.quantize import keep_layout
 from llmclf.train.predict import collator
 
 BATCH_SIZE = 32
+Precision = Literal["fp32", "bf16"]
+WEIGHTS_SHARE = 0.8
+"""Of a device's memory, what a model's weights may take when it predicts."""
 
 
-def load_saved(folder: Path, device: torch.device) -> PreTrainedModel:
-    """The model of a folder, in fp32 and eval mode."""
+def precision_to_predict(
+    precision: Precision, parameters: int, capacity: int | None
+) -> Precision | None:
+    """Precision of a saved model when it predicts: fp32; bf16 where its fp32 weights alone would
+    take most of the device and training was in bf16; None where it is too large even so.
+
+    ``precision``: of training; ``parameters``: of the model; ``capacity``: bytes of the device,
+    None: a CPU's memory.
+    """
+    if capacity is None or 4 * parameters <= WEIGHTS_SHARE * capacity:
+        return "fp32"
+    return "bf16" if precision == "bf16" and 2 * parameters <= WEIGHTS_SHARE * capacity else None
+
+
+def load_saved(
+    folder: Path, device: torch.device, precision: Precision = "fp32"
+) -> PreTrainedModel:
+    """The model of a folder, in eval mode; onto a GPU without a copy in host memory."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     with without_zero3_init():
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=dtype, device_map=None if device.type == "cpu" else {"": device}
+        )
     keep_layout(model)
     return model.to(device).eval()
+
+
+def check_logits(
+    loaded: nn.Module,
+    batch: dict[str, torch.Tensor],
+    trained_BC: torch.Tensor,
+    *,
+    tolerance: float,
+) -> None:
+    """Raise RuntimeError unless the saved model gives the logits of the trained one, within a share
+    of their size."""
+    with torch.inference_mode():
+        saved_BC = loaded(**batch).logits.float().cpu()
+    trained_BC = trained_BC.cpu()
+    difference = float((saved_BC - trained_BC).abs().max())
+    if not difference <= tolerance * max(1.0, float(trained_BC.abs().max())):
+        raise RuntimeError(f"the saved model differs by {difference} in its logits")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -139,7 +139,7 @@ def made(tune: Any, strategy: Any, *, checkpointing: bool = False, fits: bool = 
         quantize="none",
         strategy=strategy,
         devices=1 if strategy == "single" else 8,
-        bytes=Bytes(1, 1, 1, 1, 1, 5),
+        bytes=Bytes(1, 1, 1, 1, 1, load=1, train=5, save=2, total=5),
         fits=fits,
         micro_batch_size=4,
         gradient_checkpointing=checkpointing,
@@ -212,9 +212,9 @@ IMPOSSIBLE = "bitsandbytes keeps 8-bit weights outside of the parameters that FS
 
 def printed(width: int, strategy: Any = LONG) -> str:
     """A plan of large numbers, of a strategy with a long name, and of all that can be wrong."""
-    sizes = Bytes(
-        *(int(gigabytes * 1e9) for gigabytes in (1111.1, 222.2, 333.3, 44.4, 5.5, 6666.6))
-    )
+    parts = (int(gigabytes * 1e9) for gigabytes in (1111.1, 222.2, 333.3, 44.4, 5.5))
+    most = 6_666_600_000_000
+    sizes = Bytes(*parts, load=most // 5, train=most, save=most // 4, total=most)
     fine = dataclasses.replace(
         made("full", strategy), bytes=sizes, micro_batch_size=4096, largest_micro_batch=3987
     )
@@ -270,7 +270,9 @@ def test_every_number_is_whole_in_a_terminal_of(width: int) -> None:
 def test_reasons_stand_under_the_table(width: int) -> None:
     below = " ".join(printed(width).rpartition("┘")[2].split())
     assert f"lora+int8 by fsdp2: {IMPOSSIBLE}" in below
-    assert "full by ddp, zero1: one row needs more than 73.6 GB of a device" in below
+    against = "loading, one row, the saved model: more than the 73.6 GB of a device"
+    assert f"full by ddp, zero1: {against}" in below
+    assert "GB to load 1,333.3, to train 6,666.6, to save and predict 1,666.7" in below
     assert "full by zero3_offload: 8,888.0 GB of host memory for the 8 process(es)" in below
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import XLNetConfig
@@ -19,6 +21,7 @@ from llmclf.model.config import ModelConfig
 from llmclf.train import fine_tune
 from llmclf.train.config import TrainConfig
 from llmclf.train.fine_tune import PreparedFineTune
+from llmclf.train.saved import precision_to_predict
 
 
 def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> PreparedFineTune:
@@ -88,6 +91,51 @@ def test_a_model_that_changes_when_saved_is_not_passed_on(
     monkeypatch.setattr(fine_tune, "save_model", lose_the_head)
     with pytest.raises(RuntimeError, match="the saved model differs"):
         prepare(splits, bert, max_steps=2).run(tmp_path, Console(quiet=True))
+
+
+def test_one_model_at_a_time_is_on_the_device(
+    splits: Splits, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the saved model is loaded, nothing is left of the trained one, its gradients and its
+    optimizer."""
+    prepared = prepare(splits, bert, max_steps=2)
+    before = live_bytes()
+    load, seen = fine_tune.load_saved, []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(live_bytes())
+        return load(*arguments)
+
+    monkeypatch.setattr(fine_tune, "load_saved", watched)
+    size = sum(p.nbytes for p in prepared.model.parameters())
+    prepared.run(tmp_path, Console(quiet=True))
+    (at_loading,) = seen
+    assert at_loading < before - 0.9 * size
+
+
+def live_bytes() -> int:
+    """Bytes of the tensors that are alive, each storage once."""
+    tensors = [o for o in gc.get_objects() if isinstance(o, torch.Tensor) and not o.is_meta]
+    return sum(
+        {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "gigabytes", "expected"),
+    [
+        ("bf16", None, "fp32"),  # a CPU
+        ("bf16", 80, "fp32"),
+        ("bf16", 24, "bf16"),
+        ("bf16", 16, None),
+        ("fp32", 24, None),
+    ],
+)
+def test_precision_of_a_model_of_eight_billion_by_device(
+    precision: Any, gigabytes: int | None, expected: str | None
+) -> None:
+    capacity = None if gigabytes is None else gigabytes * 10**9
+    assert precision_to_predict(precision, 8 * 10**9, capacity) == expected
 
 
 def test_label_names_are_in_the_model_folder(splits: Splits, bert: Path, tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_ends_with_the_best_weights_not_the_last(
     """At this rate the model soon falls apart."""
     settings = {"learning_rate": 0.1, "schedule": "constant", "evaluate_every": 2, "epochs": 3}
     prepared = prepare(splits, bert, best_by=best_by, **settings)
+    model = prepared.model
     outcome = prepared.run(tmp_path, Console(quiet=True))
     validation, calibration = outcome.validation, outcome.calibration
     assert validation is not None and calibration is not None
@@ -202,7 +203,7 @@ def test_ends_with_the_best_weights_not_the_last(
     assert score(calibration.undo(validation))[best_by] == pytest.approx(best, abs=1e-6)
     assert names(tmp_path) == {f"best-{step:06d}", f"step-{max(lines):06d}"}
     weights = f"best-{step:06d}/weights-00000.safetensors"
-    assert same_bits(prepared.model, tmp_path / "checkpoints" / weights)
+    assert same_bits(model, tmp_path / "checkpoints" / weights)
 
 
 def test_checkpoints_come_when_asked_and_only_the_newest_stays(
