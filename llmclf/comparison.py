@@ -170,7 +170,7 @@ def survivable(error: Exception) -> bool:
     Not where memory is short, since the run then starts again by itself, and of several ranks only
     after an error that all of them make: the others would wait for ever for one that failed alone.
     """
-    if out_of_memory.is_out_of_memory(error):
+    if out_of_memory.is_out_of_memory(error) and out_of_memory.in_use() is not None:
         return False
     return world_size() == 1 or isinstance(error, (UserError, FloatingPointError))
 
