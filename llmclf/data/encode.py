@@ -42,6 +42,12 @@ class Encoded:
         """Tokens per row, int64 (N,)."""
         return np.diff(self.offsets)
 
+    def largest_token(self) -> tuple[int, str]:
+        """The largest token id, and the id of the first row that has it; there must be rows."""
+        place = int(self.input_ids.argmax())
+        row = int(np.searchsorted(self.offsets, place, side="right")) - 1
+        return int(self.input_ids[place]), self.ids[row]
+
 
 def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
     """Tokenise a split, each row cut to ``max_length`` tokens, special tokens included.

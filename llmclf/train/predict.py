@@ -5,6 +5,8 @@ N: rows, B: rows of a batch, C: labels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -16,6 +18,7 @@ from llmclf.data.batches import plan_prediction
 from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.family import padding_multiple_and_minimum
+from llmclf.model.vocabulary import check_token
 
 
 def collator(
@@ -28,6 +31,23 @@ def collator(
     multiple, shortest = padding_multiple_and_minimum(config, max_length)
     return Collator(
         tokenizer=tokenizer, pad_to_multiple_of=multiple, min_length=shortest, device=device
+    )
+
+
+def check_tokens(
+    data: Encoded, tokenizer: PreTrainedTokenizerBase, model: Any, checkpoint: str
+) -> None:
+    """Raise ConfigError for a row with a token that the model has no embedding for. ``model``:
+    whole, or on the meta device."""
+    if not len(data):
+        return
+    token_id, row_id = data.largest_token()
+    check_token(
+        token_id,
+        f"row {row_id!r}",
+        tokenizer,
+        num_embeddings=model.get_input_embeddings().weight.shape[0],
+        checkpoint=checkpoint,
     )
 
 
