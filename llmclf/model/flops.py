@@ -84,10 +84,11 @@ def _reach(config: PretrainedConfig, block: int) -> float:
     windows = getattr(config, "attention_window", None)
     if isinstance(windows, list):
         return windows[block] // 2
-    window = getattr(config, "sliding_window", None)
+    window: int | None = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
-    local = window is not None and (kinds is None or kinds[block] == "sliding_attention")
-    return window if local else np.inf
+    if window is None or (kinds is not None and kinds[block] != "sliding_attention"):
+        return np.inf
+    return window
 
 
 def _block_sparse(config: PretrainedConfig, n: np.ndarray) -> np.ndarray:

@@ -78,14 +78,16 @@ def predict_logits(
     # A forward pass may be a collective (DDP sends buffers, sharded weights travel), so every rank
     # makes as many: one that has no rows left runs row 0 again and drops the result.
     num_passes = -(-len(data) // (batch_size * world_size))
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    mine: list[torch.Tensor] = []
     # Not inference_mode: training goes on with weights that ZeRO-3 gathers in here.
     with torch.no_grad():
         for i in range(num_passes):
             rows = batches[i] if i < len(batches) else np.zeros(1, np.int64)
-            logits_BC = model(**collate(data, rows)).logits.float().cpu().numpy()
+            logits_BC = model(**collate(data, rows)).logits.float()
             if i < len(batches):
-                parts.append((rows, logits_BC))
+                mine.append(logits_BC)
+    # Fetched only now: the host prepares a batch while the device computes the one before.
+    parts = [(np.concatenate(batches), torch.cat(mine).cpu().numpy())] if mine else []
     if world_size > 1:
         parts = gather_object(parts)
     rows_N = np.concatenate([rows for rows, _ in parts])

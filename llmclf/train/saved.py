@@ -78,7 +78,7 @@ class SavedModel:
         )
         length = self.tokenizer.model_max_length
         encoded = encode(rows, self.tokenizer, length)
-        check_tokens(encoded, self.tokenizer, self.model, self.model.name_or_path)
+        check_tokens(encoded, self.tokenizer, self.model, str(self.model.name_or_path))
         collate = collator(self.model.config, self.tokenizer, length, self.model.device)
         probabilities_NC = np.zeros((len(texts), len(self.labels)))
         with torch.inference_mode():
