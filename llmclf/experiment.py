@@ -47,6 +47,8 @@ def run(
     validate(experiment)
     folder = experiment.folder
     check.check(folder, experiment.to_json(), resume=resume)
+    if check.begun(folder):
+        console.print(f"going on with what was interrupted: {folder}", markup=False)
     splits, report = data or prepare_data(experiment, console)
     method = experiment.prepare(splits)
     plan = method.plan()
