@@ -33,8 +33,9 @@ install: .venv/.installed
 	@touch $@
 	@echo "Installed. Use $(BIN)/llmclf, or: source $(BIN)/activate"
 
+# Interrupted, it goes on where it was; finished, it shows what it found.
 demo: install
-	$(BIN)/python recipes/demo.py
+	$(BIN)/python recipes/demo.py --resume
 	@echo "The report: $(CURDIR)/runs/demo/report.html, the run folders beside it."
 
 test: install

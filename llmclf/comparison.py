@@ -15,7 +15,7 @@ from llmclf.config import ConfigError, UserError, flatten, plain, to_json
 from llmclf.data.audit import Audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
-from llmclf.experiment import prepare_data, run
+from llmclf.experiment import let_go, prepare_data, run
 from llmclf.methods.method import Experiment, validate
 from llmclf.ranks import is_main, world_size
 from llmclf.report.analyse import analyse
@@ -161,6 +161,8 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
                 plain(f"{experiment.folder.name} failed: {error or type(error).__name__}")
             )
             console.print(failed[-1], style="bold red", markup=False)
+        if failed:
+            let_go()  # an error holds the run that it came from up to here
     return failed
 
 
@@ -170,7 +172,7 @@ def survivable(error: Exception) -> bool:
     Not where memory is short, since the run then starts again by itself, and of several ranks only
     after an error that all of them make: the others would wait for ever for one that failed alone.
     """
-    if out_of_memory.is_out_of_memory(error):
+    if out_of_memory.is_out_of_memory(error) and out_of_memory.in_use() is not None:
         return False
     return world_size() == 1 or isinstance(error, (UserError, FloatingPointError))
 

@@ -8,6 +8,7 @@ What the approaches do of this is behind :class:`llmclf.methods.method.Method`.
 from __future__ import annotations
 
 import dataclasses
+import gc
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,19 @@ def run(
     Raises UserError, before anything is written, if the experiment cannot run.
     """
     quieten()
-    console = console or main_console()
+    _run(experiment, data, resume, console or main_console())
+    let_go()
+    return experiment.folder
+
+
+def _run(
+    experiment: Experiment, data: tuple[Splits, Audit] | None, resume: bool, console: Console
+) -> None:
     validate(experiment)
     folder = experiment.folder
     check.check(folder, experiment.to_json(), resume=resume)
+    if check.begun(folder):
+        console.print(f"going on with what was interrupted: {folder}", markup=False)
     splits, report = data or prepare_data(experiment, console)
     method = experiment.prepare(splits)
     plan = method.plan()
@@ -62,7 +72,13 @@ def run(
             results = results_of(experiment, splits, outcome, fitted)
             write.finish(folder, results, outcome.validation, outcome.test)
             console.print(write.summary(folder), markup=False, soft_wrap=True)
-    return folder
+
+
+def let_go() -> None:
+    """Free the memory of a run that is over: accelerate and DeepSpeed have models and engines refer
+    to themselves, so they would stay until Python happens to look for such, beside the next
+    model."""
+    gc.collect()
 
 
 def prepare_data(experiment: Experiment, console: Console) -> tuple[Splits, Audit]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.corpus import Split
+from llmclf.data.transfer import to_device
 
 CHUNK = 4096  # rows tokenised at a time: bounds the memory that the tokenizer's own objects take
 
@@ -41,6 +42,12 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Tokens per row, int64 (N,)."""
         return np.diff(self.offsets)
+
+    def largest_token(self) -> tuple[int, str]:
+        """The largest token id, and the id of the first row that has it; there must be rows."""
+        place = int(self.input_ids.argmax())
+        row = int(np.searchsorted(self.offsets, place, side="right")) - 1
+        return int(self.input_ids[place]), self.ids[row]
 
 
 def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
@@ -103,6 +110,18 @@ class Collator:
 
     def __call__(self, data: Encoded, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``), each int64 (B, T)."""
+        return to_device(self._padded(data, rows), self.device)
+
+    def with_targets(
+        self, data: Encoded, rows: Sequence[int] | np.ndarray
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The batch of these rows and their targets, (B,) or (B, C), in one copy."""
+        arrays = self._padded(data, rows) | {"targets": data.targets[rows]}
+        batch = to_device(arrays, self.device)
+        targets = batch.pop("targets")
+        return batch, targets
+
+    def _padded(self, data: Encoded, rows: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         starts_B, lengths_B = data.offsets[:-1][rows], data.lengths[rows]
         width = max(int(lengths_B.max()), self.min_length)
         width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
@@ -112,15 +131,12 @@ class Collator:
         mask_BT = (position_BT >= 0) & (position_BT < lengths_B[:, None])
         source_BT = np.where(mask_BT, starts_B[:, None] + position_BT, 0)
 
-        def tensor(values_BT: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(values_BT.astype(np.int64)).to(self.device)
-
-        def pad(values: np.ndarray, padding: int) -> torch.Tensor:
-            return tensor(np.where(mask_BT, values[source_BT], padding))
+        def pad(values: np.ndarray, padding: int) -> np.ndarray:
+            return np.where(mask_BT, values[source_BT], padding).astype(np.int64)
 
         batch = {
             "input_ids": pad(data.input_ids, self.tokenizer.pad_token_id),
-            "attention_mask": tensor(mask_BT),
+            "attention_mask": mask_BT.astype(np.int64),
         }
         if data.token_type_ids is not None:
             padding = self.tokenizer.pad_token_type_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,7 @@ def build_model(
     trained = [name for _, name in sorted((model_config.id2label or {}).items())]
     prepare_config(model_config, config, labels, multilabel, pad_token_id, max_length)
     if not weights:
-        with without_zero3_init(), torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(model_config)
+        return _without_weights(model_config)
     if getattr(model_config, "quantization_config", None) is not None:
         raise ConfigError(
             f"model.checkpoint={config.checkpoint!r} is quantised already, its head perhaps with "
@@ -150,16 +150,33 @@ def build_model(
         config=model_config,
         dtype=torch.float32,
         quantization_config=quantization_config(config.quantize, family, dtype),
+        key_mapping=None if len(trained) == len(labels) else _without_output(model_config, family),
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
     _check_loaded(model, report, family, config)
     keep_layout(model)
     name, layer = output_layer(model, family)
-    if f"{name}.weight" not in report["missing_keys"]:
+    if len(trained) != len(labels):
+        if type(model).__name__ in (model_config.architectures or ()):
+            _warn_of_fresh_head(trained, labels)
+    elif f"{name}.weight" not in report["missing_keys"]:
         with gathered(layer.parameters()):
             _align_head(model, layer, trained, labels)
     return model
+
+
+def _without_weights(model_config: PretrainedConfig) -> PreTrainedModel:
+    """The model on the meta device."""
+    with without_zero3_init(), torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(model_config)
+
+
+def _without_output(model_config: PretrainedConfig, family: Family) -> dict[str, str]:
+    """A renaming by which transformers does not find the checkpoint's output layer, and makes a new
+    one: under ZeRO-3 it does not pass over layers of another shape, but dies of them."""
+    name, _ = output_layer(_without_weights(model_config), family)
+    return {rf"^{re.escape(name)}\.": "output_layer_of_other_labels."}
 
 
 def _check_loaded(
@@ -255,15 +272,19 @@ def _align_head(
             if layer.bias is not None:
                 layer.bias.copy_(layer.bias[order].clone())
         return
+    _warn_of_fresh_head(trained, labels)
+    std = getattr(model.config, "initializer_range", 0.02)
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _warn_of_fresh_head(trained: list[str], labels: Sequence[str]) -> None:
     log.warning(
         "the checkpoint is a classifier of %s, not of %s: its output layer starts afresh",
         trained[:5],
         list(labels)[:5],
     )
-    std = getattr(model.config, "initializer_range", 0.02)
-    nn.init.normal_(layer.weight, std=std)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
 
 
 def max_tokens(

@@ -42,6 +42,13 @@ class EncodedVariant:
     example: str
     """The first prompt as the model reads it."""
 
+    def largest_token(self) -> int:
+        """The largest token id of all prompts and answers."""
+        return max(
+            max(map(max, filter(None, (question.prompt, *question.answers))))
+            for question in self.questions
+        )
+
 
 @dataclass
 class PromptEncoder:

@@ -22,6 +22,7 @@ from llmclf.model.causal import (
     load_causal_tokenizer,
 )
 from llmclf.model.config import LanguageModelConfig
+from llmclf.model.vocabulary import check_token
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.encode import EncodedVariant, PromptEncoder
 from llmclf.prompt.outcome import VariantScores
@@ -251,11 +252,20 @@ def prepare(
     and its answer, None: the model's own.
     """
     checkpoint = model_config.checkpoint
-    tokens = context_tokens(load_causal_config(checkpoint), max_length)
+    hf_config = load_causal_config(checkpoint)
+    tokens = context_tokens(hf_config, max_length)
     tokenizer = load_causal_tokenizer(checkpoint)
     chat = _chat(config, tokenizer.chat_template is not None, checkpoint)
     encoder = PromptEncoder(config, PromptTokenizer(tokenizer, max_length=tokens, chat=chat), train)
     encoded = [encoder.encode(variant) for variant in variants]
+    num_embeddings: int = hf_config.get_text_config().vocab_size
+    check_token(
+        max(variant.largest_token() for variant in encoded),
+        "a prompt",
+        tokenizer,
+        num_embeddings=num_embeddings,
+        checkpoint=checkpoint,
+    )
     scorer = None
     refused = None
     if weights:
@@ -267,7 +277,8 @@ def prepare(
         )
         scorer = Scorer(
             model,
-            pad_token_id=tokenizer.pad_token_id or 0,
+            # What stands in the padding is not read, but it must have an embedding.
+            pad_token_id=min(tokenizer.pad_token_id or 0, num_embeddings - 1),
             token_budget=config.token_budget,
             precision=precision if model_config.quantize == "none" else "quantised",
         )

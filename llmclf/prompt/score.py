@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmclf.compat.transformers import attention_implementation
+from llmclf.data.transfer import to_device
 from llmclf.prompt.attention import NAME, SharedPrefix
 from llmclf.prompt.pack import Batch, Packing, pack, trie
 from llmclf.prompt.tokens import TokenizedPrompt
@@ -140,12 +141,10 @@ class Scorer:
             positions_BL[b, T : T + j] = shared + t + np.array(tree.depths())
             mask_BJL[b, :j, :t] = True
             mask_BJL[b, :j, T : T + j] = tree.visible()
-        self.prefix.node_mask_BJL = torch.from_numpy(mask_BJL).to(self.device)
-        logits_BJV = self._forward(
-            torch.from_numpy(ids_BL).to(self.device),
-            torch.from_numpy(positions_BL).to(self.device),
-            keep=J,
-        )
+        arrays = {"ids": ids_BL, "positions": positions_BL, "mask": mask_BJL}
+        moved = to_device(arrays, self.device)
+        self.prefix.node_mask_BJL = moved["mask"]
+        logits_BJV = self._forward(moved["ids"], moved["positions"], keep=J)
         return _along(logits_BJV, [t.steps for t in tries])
 
     def _forward(

@@ -25,8 +25,7 @@ def problems(folder: Path) -> list[str]:
 def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Raise ConfigError unless the folder is free, or holds an unfinished run of the same settings
     to resume."""
-    # Hidden files are what an end amid the very first write left.
-    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+    if not begun(folder):
         return
     if is_finished(folder):
         differing = "; ".join(differences(folder, settings))
@@ -46,6 +45,12 @@ def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
         raise ConfigError(
             f"--resume: the settings differ from those in {folder}: {'; '.join(changed)}."
         )
+
+
+def begun(folder: Path) -> bool:
+    """Whether the folder holds anything of a run."""
+    # Hidden files are what an end amid the very first write left.
+    return folder.exists() and not all(path.name.startswith(".") for path in folder.iterdir())
 
 
 def finished(folder: Path, settings: dict[str, Any]) -> bool:

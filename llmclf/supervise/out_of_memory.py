@@ -9,6 +9,7 @@ global batch, and with it the result, stays as it was.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -17,7 +18,16 @@ REMEDY = (
     "Set --train.gradient-checkpointing, a smaller --data.max-length, --model.quantize nf4 with "
     "--model.tune lora, or shard over more devices (launch/accelerate/zero3.yaml)."
 )
-SIGNS = ("can't allocate memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+SIGNS = re.compile(
+    r"\b(CUDA|HIP|XPU|MPS)( error:| backend)? out of memory"
+    r"|Cuda failure (2 )?'out of memory'|Failed to CUDA (host )?(calloc|alloc|malloc)"  # NCCL
+    r"|CU(BLAS|BLASLT|SOLVER|SPARSE|DNN)_STATUS_ALLOC_FAILED|DEVICE_ALLOCATION_FAILED"
+    r"|DefaultCPUAllocator: (can't allocate|not enough) memory|std::bad_alloc",
+    re.IGNORECASE,  # libraries spell CUDA and Cuda
+)
+"""What libraries say that raise a RuntimeError of no kind of its own. Not merely "out of memory" or
+"allocate memory": a kernel's shared memory and the loader's static TLS run out of those, too, and
+no smaller batch helps."""
 
 _in_use: int | None = None
 
@@ -36,11 +46,13 @@ def in_use() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the CPU's allocator had no memory left."""
+    """Whether a device or the host had no memory left."""
     torch: Any = sys.modules.get("torch")  # without it nothing can have run out of its memory
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and SIGNS.search(str(error)) is not None
 
 
 def message(rank: int, micro_batch_size: int) -> str:

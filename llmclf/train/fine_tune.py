@@ -40,7 +40,7 @@ from llmclf.train.config import TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy
-from llmclf.train.predict import collator, predict_logits, to_predictions
+from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
 from llmclf.train.saved import Precision, check_logits, load_saved, precision_to_predict
 
 ROUND_TRIP_ROWS = 8
@@ -334,6 +334,9 @@ def prepare(
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model, model_config.tune)
     collate = collator(model.config, tokenizer, length, accelerator.device)
+    task, test = encode_task(splits, collate, length), encode(splits.test, tokenizer, length)
+    for part in (task.train, task.validation, test):
+        check_tokens(part, tokenizer, meta_model, model_config.checkpoint)
     return PreparedFineTune(
         builder=builder,
         config=config,
@@ -342,8 +345,8 @@ def prepare(
         launch=launch,
         tokenizer=tokenizer,
         max_length=length,
-        task=encode_task(splits, collate, length),
-        test=encode(splits.test, tokenizer, length),
+        task=task,
+        test=test,
         family=family,
         meta_model=meta_model,
         model=model,

@@ -109,7 +109,12 @@ class _Run:
     seed: int
 
     def __post_init__(self) -> None:
-        self.loss = Loss(self.config, self.task.train.targets, len(self.task.labels))
+        self.loss = Loss(
+            self.config,
+            self.task.train.targets,
+            len(self.task.labels),
+            device=self.accelerator.device,
+        )
         self.optimizer = build_optimizer(self.bare, self.config, self.family)
         self.strategy = start_strategy(
             self.accelerator,
@@ -197,8 +202,7 @@ class _Run:
 
     def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
         """Loss of each of the rows, (B,)."""
-        batch = self.task.collate(self.task.train, rows)
-        targets = torch.from_numpy(self.task.train.targets[rows]).to(self.accelerator.device)
+        batch, targets = self.task.collate.with_targets(self.task.train, rows)
         return self.loss(self.strategy.model(**batch).logits, targets)
 
     def stop(self, what: str, rows: list[str]) -> None:

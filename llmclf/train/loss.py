@@ -19,15 +19,22 @@ from llmclf.train.config import TrainConfig
 class Loss:
     """The loss of a run: callable on a micro-batch, with the denominator of any set of rows."""
 
-    def __init__(self, config: TrainConfig, targets: np.ndarray, num_labels: int) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        targets: np.ndarray,
+        num_labels: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Take the loss of ``config``, weighted by ``targets`` of all training rows, int64 (N,) or
-        float32 (N, C) for multilabel."""
+        float32 (N, C) for multilabel. ``device``: where the logits will be."""
         self.config = config
         self.multilabel = targets.ndim == 2
         weight_C = (
             balanced_weights(targets, num_labels) if config.class_weights == "balanced" else None
         )
-        self.weight_C = None if weight_C is None else torch.from_numpy(weight_C)
+        self._host_weight_C = weight_C
+        self.weight_C = None if weight_C is None else torch.from_numpy(weight_C).to(device)
 
     def denominator(self, targets: np.ndarray) -> float:
         """What the summed loss of a step with these targets is divided by.
@@ -35,33 +42,30 @@ class Loss:
         The number of rows, or with class weights the sum of their weights (as
         ``torch.nn.CrossEntropyLoss`` does).
         """
-        if self.weight_C is None or self.multilabel:
+        if self._host_weight_C is None or self.multilabel:
             return float(len(targets))
-        return float(self.weight_C.numpy()[targets].sum())
+        return float(self._host_weight_C[targets].sum())
 
     def __call__(self, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Loss per row, fp32 (B,), not divided by anything. ``targets``: (B,) or (B, C)."""
         logits_BC = logits_BC.float()
-        weight_C = None if self.weight_C is None else self.weight_C.to(logits_BC.device)
         if self.multilabel:
-            return self._binary(logits_BC, targets, weight_C)
+            return self._binary(logits_BC, targets)
         if self.config.loss == "focal":
-            nll_B = F.cross_entropy(logits_BC, targets, weight=weight_C, reduction="none")
+            nll_B = F.cross_entropy(logits_BC, targets, weight=self.weight_C, reduction="none")
             p_B = logits_BC.softmax(-1).gather(1, targets[:, None])[:, 0]
             return (1 - p_B) ** self.config.focal_gamma * nll_B
         smoothing = self.config.label_smoothing
         return F.cross_entropy(
-            logits_BC, targets, weight=weight_C, reduction="none", label_smoothing=smoothing
+            logits_BC, targets, weight=self.weight_C, reduction="none", label_smoothing=smoothing
         )
 
-    def _binary(
-        self, logits_BC: torch.Tensor, targets_BC: torch.Tensor, weight_C: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Mean over the labels of binary cross entropies; ``weight_C`` weighs the positives."""
+    def _binary(self, logits_BC: torch.Tensor, targets_BC: torch.Tensor) -> torch.Tensor:
+        """Mean over the labels of binary cross entropies; the weights are those of positives."""
         smoothing = self.config.label_smoothing
         soft_BC = targets_BC * (1 - smoothing) + 0.5 * smoothing
         loss_BC = F.binary_cross_entropy_with_logits(
-            logits_BC, soft_BC, pos_weight=weight_C, reduction="none"
+            logits_BC, soft_BC, pos_weight=self.weight_C, reduction="none"
         )
         if self.config.loss == "focal":
             p_BC = torch.where(targets_BC > 0.5, logits_BC.sigmoid(), (-logits_BC).sigmoid())

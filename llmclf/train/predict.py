@@ -5,6 +5,8 @@ N: rows, B: rows of a batch, C: labels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -16,6 +18,7 @@ from llmclf.data.batches import plan_prediction
 from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.predictions import Predictions
 from llmclf.model.family import padding_multiple_and_minimum
+from llmclf.model.vocabulary import check_token
 
 
 def collator(
@@ -28,6 +31,23 @@ def collator(
     multiple, shortest = padding_multiple_and_minimum(config, max_length)
     return Collator(
         tokenizer=tokenizer, pad_to_multiple_of=multiple, min_length=shortest, device=device
+    )
+
+
+def check_tokens(
+    data: Encoded, tokenizer: PreTrainedTokenizerBase, model: Any, checkpoint: str
+) -> None:
+    """Raise ConfigError for a row with a token that the model has no embedding for. ``model``:
+    whole, or on the meta device."""
+    if not len(data):
+        return
+    token_id, row_id = data.largest_token()
+    check_token(
+        token_id,
+        f"row {row_id!r}",
+        tokenizer,
+        num_embeddings=model.get_input_embeddings().weight.shape[0],
+        checkpoint=checkpoint,
     )
 
 
@@ -58,14 +78,16 @@ def predict_logits(
     # A forward pass may be a collective (DDP sends buffers, sharded weights travel), so every rank
     # makes as many: one that has no rows left runs row 0 again and drops the result.
     num_passes = -(-len(data) // (batch_size * world_size))
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    mine: list[torch.Tensor] = []
     # Not inference_mode: training goes on with weights that ZeRO-3 gathers in here.
     with torch.no_grad():
         for i in range(num_passes):
             rows = batches[i] if i < len(batches) else np.zeros(1, np.int64)
-            logits_BC = model(**collate(data, rows)).logits.float().cpu().numpy()
+            logits_BC = model(**collate(data, rows)).logits.float()
             if i < len(batches):
-                parts.append((rows, logits_BC))
+                mine.append(logits_BC)
+    # Fetched only now: the host prepares a batch while the device computes the one before.
+    parts = [(np.concatenate(batches), torch.cat(mine).cpu().numpy())] if mine else []
     if world_size > 1:
         parts = gather_object(parts)
     rows_N = np.concatenate([rows for rows, _ in parts])

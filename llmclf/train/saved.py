@@ -24,7 +24,7 @@ from llmclf.data.corpus import Split
 from llmclf.data.encode import encode
 from llmclf.evaluate.calibration import Calibration
 from llmclf.model.quantize import keep_layout
-from llmclf.train.predict import collator
+from llmclf.train.predict import check_tokens, collator
 
 BATCH_SIZE = 32
 Precision = Literal["fp32", "bf16"]
@@ -118,6 +118,7 @@ class SavedModel:
         )
         length = self.tokenizer.model_max_length
         encoded = encode(rows, self.tokenizer, length)
+        check_tokens(encoded, self.tokenizer, self.model, str(self.model.name_or_path))
         collate = collator(self.model.config, self.tokenizer, length, self.model.device)
         probabilities_NC = np.zeros((len(texts), len(self.labels)))
         with torch.inference_mode():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from llmclf import Prompt, main
 from llmclf.data.config import DataConfig
@@ -146,3 +149,19 @@ def test_settings_that_are_lists(launch: Launch) -> None:
     words = ("good=fine", "bad=poor", "meh=so so")
     assert launch("--prompt.templates", "quoted", "tagged", "--dry-run") == 0
     assert launch("--prompt.verbaliser", *words, "--dry-run") == 0
+
+
+def test_a_token_without_an_embedding(
+    launch: Launch, byte_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused where a prompt has it; what no prompt has is no harm."""
+    folder = Path(shutil.copytree(byte_llama, tmp_path / "more-tokens"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    for word, code in (("neverseen", 0), ("balan", 2)):
+        tokenizer.add_tokens([word])
+        tokenizer.save_pretrained(folder)
+        assert launch("--model.checkpoint", str(folder), "--dry-run") == code
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"has embeddings for {size}, and a prompt has the token 'balan'" in said
+    assert not (tmp_path / "run").exists()

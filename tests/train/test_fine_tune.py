@@ -13,15 +13,17 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from transformers import XLNetConfig
+from transformers import AutoTokenizer, BertForSequenceClassification, XLNetConfig
 
 from llmclf.config import ConfigError
-from llmclf.data.corpus import Splits
+from llmclf.data.config import DataConfig
+from llmclf.data.corpus import Splits, load_splits
 from llmclf.model.config import ModelConfig
 from llmclf.train import fine_tune
 from llmclf.train.config import TrainConfig
 from llmclf.train.fine_tune import PreparedFineTune
-from llmclf.train.saved import precision_to_predict
+from llmclf.train.saved import SavedModel, precision_to_predict
+from tests.tiny import write_corpus
 
 
 def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> PreparedFineTune:
@@ -145,3 +147,48 @@ def test_label_names_are_in_the_model_folder(splits: Splits, bert: Path, tmp_pat
     assert config["problem_type"] == "single_label_classification"
     tokenizer = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
     assert tokenizer["model_max_length"] == 32
+
+
+@pytest.fixture
+def more_tokens(bert: Path, tmp_path: Path) -> Path:
+    """The tiny BERT with a tokenizer to which words were added, but not to the model."""
+    folder = Path(shutil.copytree(bert, tmp_path / "more-tokens"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["unheard", "unused"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def corpus_with(word: str, folder: Path) -> Splits:
+    """The corpus with a word in its last row."""
+    path = write_corpus(folder / "corpus.csv", 60)
+    lines = path.read_text().splitlines()
+    lines[-1] = f"balan {word} {lines[-1]}"
+    path.write_text("\n".join(lines) + "\n")
+    return load_splits(DataConfig(source=str(path)), seed=0)
+
+
+def test_a_token_without_an_embedding_is_refused_by_its_row(
+    more_tokens: Path, tmp_path: Path
+) -> None:
+    size = json.loads((more_tokens / "config.json").read_text())["vocab_size"]
+    message = (
+        rf"its tokenizer has {size + 2} tokens, but the model has embeddings for {size}, and row "
+        rf"'60' has the token 'unheard' with id {size}\. .*resize_token_embeddings"
+    )
+    for weights in (False, True):  # --dry-run says so, too
+        with pytest.raises(ConfigError, match=message):
+            prepare(corpus_with("unheard", tmp_path), more_tokens, weights=weights)
+
+
+def test_tokens_that_no_row_has_are_no_harm(more_tokens: Path, tmp_path: Path) -> None:
+    prepare(corpus_with("komos", tmp_path), more_tokens, weights=False)
+
+
+def test_a_saved_model_refuses_a_token_without_an_embedding(more_tokens: Path) -> None:
+    model = BertForSequenceClassification.from_pretrained(more_tokens, num_labels=2)
+    model.save_pretrained(more_tokens)
+    saved = SavedModel.load(more_tokens)
+    saved.probabilities(["balan komos"])
+    with pytest.raises(ConfigError, match=r"row '1' has the token 'unused'"):
+        saved.probabilities(["balan komos", "balan unused"])
