@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from llmclf.config import ConfigError, UserError, flatten, plain, to_json
+from llmclf.config import ConfigError, UserError, changeable_keys, flatten, plain, to_json
 from llmclf.data.audit import Audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
@@ -127,8 +127,9 @@ def check(experiments: Sequence[Experiment], *, resume: bool) -> None:
         raise ConfigError("these experiments cannot be compared: " + "; ".join(problems) + ".")
     for experiment in experiments:
         validate(experiment)
-        if not finished(experiment.folder, experiment.to_json()):
-            check_folder(experiment.folder, experiment.to_json(), resume=resume)
+        settings, free = experiment.to_json(), changeable_keys(experiment)
+        if not finished(experiment.folder, settings, free):
+            check_folder(experiment.folder, settings, free, resume=resume)
 
 
 def differing(first: Experiment, other: Experiment) -> list[str]:
@@ -147,7 +148,7 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
         console.rule(experiment.folder.name)
         try:
             data = rows.of(experiment)
-            if finished(experiment.folder, experiment.to_json()):
+            if finished(experiment.folder, experiment.to_json(), changeable_keys(experiment)):
                 check_rows(experiment.folder, data[0])
                 console.print(f"finished earlier: {experiment.folder}", markup=False)
             else:

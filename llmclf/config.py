@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union
 from llmclf.ranks import is_main
 
 T = TypeVar("T")
+_CHANGEABLE = "changeable"
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
 
 
@@ -39,6 +40,28 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     folded = {n.casefold(): n for n in reversed(names)}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def changeable(default: T) -> T:
+    """A field that decides no result, such as how much is computed at once: a resumed run may
+    change it. For a section of settings: all of its fields."""
+    return dataclasses.field(default=default, metadata={_CHANGEABLE: True})
+
+
+def changeable_keys(config: Any, prefix: str = "") -> set[str]:
+    """Keys, as :func:`flatten` has them, of the fields of a dataclass and of its sections that are
+    :func:`changeable`."""
+    found: set[str] = set()
+    for f in dataclasses.fields(config):
+        value, key = getattr(config, f.name), prefix + f.name
+        section = dataclasses.is_dataclass(value)
+        if not f.metadata.get(_CHANGEABLE):
+            found |= changeable_keys(value, f"{key}.") if section else set()
+        elif section:
+            found |= {f"{key}.{name}" for name in flatten(to_json(value))}
+        else:
+            found.add(key)
+    return found
 
 
 def to_json(config: Any) -> Any:

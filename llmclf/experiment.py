@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from llmclf import run_folder
+from llmclf.config import changeable_keys
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import Splits, load_splits
 from llmclf.evaluate import calibration
@@ -46,7 +47,7 @@ def run(
     console = console or main_console()
     validate(experiment)
     folder = experiment.folder
-    check.check(folder, experiment.to_json(), resume=resume)
+    check.check(folder, experiment.to_json(), changeable_keys(experiment), resume=resume)
     splits, report = data or prepare_data(experiment, console)
     method = experiment.prepare(splits)
     plan = method.plan()
