@@ -34,6 +34,10 @@ class DataError(UserError):
     """Rows, columns or files that cannot be used as they are."""
 
 
+class RunError(Exception):
+    """A failure that no setting mends, such as a full disk: one message, and exit code 1."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest allowed name, or an empty string."""
     names = list(allowed)
@@ -156,11 +160,12 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks. A loss or score that is not finite gets exit code 1, an interruption 130.
+    speaks. A RunError, and a loss or score that is not finite, get exit code 1; an interruption
+    gets 130.
     """
     try:
         yield
-    except (UserError, FloatingPointError, KeyboardInterrupt) as error:
+    except (UserError, RunError, FloatingPointError, KeyboardInterrupt) as error:
         if is_main():
             interrupted = "interrupted. An unfinished run goes on with --resume."
             lines = (str(error) or interrupted).splitlines()
