@@ -11,11 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-from llmclf.config import ConfigError, UserError, flatten, plain, to_json
+from llmclf.config import (
+    ConfigError,
+    RunError,
+    UserError,
+    changeable_keys,
+    flatten,
+    plain,
+    to_json,
+)
 from llmclf.data.audit import Audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
-from llmclf.experiment import let_go, prepare_data, run
+from llmclf.experiment import check_folder, let_go, prepare_data, run
 from llmclf.methods.method import Experiment, validate
 from llmclf.ranks import is_main, world_size
 from llmclf.report.analyse import analyse
@@ -23,10 +31,10 @@ from llmclf.report.comparison import Comparison
 from llmclf.report.config import ReportConfig
 from llmclf.report.write import write
 from llmclf.run_folder import is_finished
-from llmclf.run_folder.check import check as check_folder
 from llmclf.run_folder.check import finished, membership
 from llmclf.run_folder.find import read_all
 from llmclf.supervise import out_of_memory
+from llmclf.supervise.held import refuse_if_held
 from llmclf.terminal import main_console
 from llmclf.trackers import mirror
 
@@ -100,6 +108,8 @@ def compare(
     """
     console = console or main_console()
     check(experiments, resume=resume)
+    for experiment in experiments:
+        refuse_if_held(experiment.folder)
     failed = run_all(experiments, resume=resume, console=console)
     if is_main():
         done = [e.folder for e in experiments if is_finished(e.folder)]
@@ -127,8 +137,13 @@ def check(experiments: Sequence[Experiment], *, resume: bool) -> None:
         raise ConfigError("these experiments cannot be compared: " + "; ".join(problems) + ".")
     for experiment in experiments:
         validate(experiment)
-        if not finished(experiment.folder, experiment.to_json()):
-            check_folder(experiment.folder, experiment.to_json(), resume=resume)
+        if not _is_finished(experiment):
+            check_folder(experiment, resume=resume)
+
+
+def _is_finished(experiment: Experiment) -> bool:
+    settings, free = experiment.to_json(), changeable_keys(experiment)
+    return finished(experiment.folder, settings, free)
 
 
 def differing(first: Experiment, other: Experiment) -> list[str]:
@@ -147,7 +162,7 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
         console.rule(experiment.folder.name)
         try:
             data = rows.of(experiment)
-            if finished(experiment.folder, experiment.to_json()):
+            if _is_finished(experiment):
                 check_rows(experiment.folder, data[0])
                 console.print(f"finished earlier: {experiment.folder}", markup=False)
             else:
@@ -169,9 +184,12 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
 def survivable(error: Exception) -> bool:
     """Whether the next experiment can run after this error of one.
 
-    Not where memory is short, since the run then starts again by itself, and of several ranks only
-    after an error that all of them make: the others would wait for ever for one that failed alone.
+    Not where memory is short, since the run then starts again by itself, nor where the disk is
+    full, and of several ranks only after an error that all of them make: the others would wait for
+    ever for one that failed alone.
     """
+    if isinstance(error, RunError):
+        return False
     if out_of_memory.is_out_of_memory(error) and out_of_memory.in_use() is not None:
         return False
     return world_size() == 1 or isinstance(error, (UserError, FloatingPointError))

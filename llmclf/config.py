@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union
 from llmclf.ranks import is_main
 
 T = TypeVar("T")
+_CHANGEABLE = "changeable"
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
 
 
@@ -33,12 +34,38 @@ class DataError(UserError):
     """Rows, columns or files that cannot be used as they are."""
 
 
+class RunError(Exception):
+    """A failure that no setting mends, such as a full disk: one message, and exit code 1."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest allowed name, or an empty string."""
     names = list(allowed)
     folded = {n.casefold(): n for n in reversed(names)}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def changeable(default: T) -> T:
+    """A field that decides no result, such as how much is computed at once: a resumed run may
+    change it. For a section of settings: all of its fields."""
+    return dataclasses.field(default=default, metadata={_CHANGEABLE: True})
+
+
+def changeable_keys(config: Any, prefix: str = "") -> set[str]:
+    """Keys, as :func:`flatten` has them, of the fields of a dataclass and of its sections that are
+    :func:`changeable`."""
+    found: set[str] = set()
+    for f in dataclasses.fields(config):
+        value, key = getattr(config, f.name), prefix + f.name
+        section = dataclasses.is_dataclass(value)
+        if not f.metadata.get(_CHANGEABLE):
+            found |= changeable_keys(value, f"{key}.") if section else set()
+        elif section:
+            found |= {f"{key}.{name}" for name in flatten(to_json(value))}
+        else:
+            found.add(key)
+    return found
 
 
 def to_json(config: Any) -> Any:
@@ -133,11 +160,12 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks. A loss or score that is not finite gets exit code 1, an interruption 130.
+    speaks. A RunError, and a loss or score that is not finite, get exit code 1; an interruption
+    gets 130.
     """
     try:
         yield
-    except (UserError, FloatingPointError, KeyboardInterrupt) as error:
+    except (UserError, RunError, FloatingPointError, KeyboardInterrupt) as error:
         if is_main():
             interrupted = "interrupted. An unfinished run goes on with --resume."
             lines = (str(error) or interrupted).splitlines()

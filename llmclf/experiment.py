@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import gc
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from llmclf import run_folder
+from llmclf.config import changeable_keys
 from llmclf.data.audit import Audit, audit
 from llmclf.data.corpus import Splits, load_splits
 from llmclf.evaluate import calibration
@@ -26,7 +28,10 @@ from llmclf.evaluate.scores import score
 from llmclf.methods.method import Experiment, validate
 from llmclf.ranks import is_main
 from llmclf.run_folder import check, write
+from llmclf.run_folder.disk import one_line
 from llmclf.run_folder.environment import describe, recipe
+from llmclf.run_folder.same_rows import check_same
+from llmclf.supervise.held import held, refuse_if_held
 from llmclf.terminal import main_console, quieten, show, show_bytes
 from llmclf.trackers.mirror import mirrored
 
@@ -54,17 +59,20 @@ def _run(
 ) -> None:
     validate(experiment)
     folder = experiment.folder
-    check.check(folder, experiment.to_json(), resume=resume)
+    refuse_if_held(folder)
+    check_folder(experiment, resume=resume)
     if check.begun(folder):
         console.print(f"going on with what was interrupted: {folder}", markup=False)
     splits, report = data or prepare_data(experiment, console)
+    for note in check_same(folder, splits):
+        console.print(note, style="yellow", markup=False, highlight=False)
     method = experiment.prepare(splits)
     plan = method.plan()
     announce(plan, method.warnings(), console)
-    if is_main():
-        report = dataclasses.replace(report, truncated=method.truncated() or None)
-        start_folder(experiment, splits, report, plan)
-    with mirrored(folder, experiment.track) if is_main() else nullcontext():
+    report = dataclasses.replace(report, truncated=method.truncated() or None)
+    start = partial(start_folder, experiment, splits, report, plan, resume=resume)
+    tracked = mirrored(folder, experiment.track) if is_main() else nullcontext()
+    with held(folder, start), one_line(folder), tracked:
         outcome, fitted = calibrated(method.run(folder, console))
         if is_main():
             if outcome.calibration is None:  # else it is a part of the model
@@ -99,10 +107,19 @@ def announce(plan: dict[str, Any], warnings: list[str], console: Console) -> Non
         console.print(line, style="yellow", markup=False, highlight=False)
 
 
+def check_folder(experiment: Experiment, *, resume: bool) -> None:
+    """Raise ConfigError unless the experiment may go into its folder."""
+    settings, free = experiment.to_json(), changeable_keys(experiment)
+    check.check(experiment.folder, settings, free, resume=resume)
+
+
 def start_folder(
-    experiment: Experiment, splits: Splits, report: Audit, plan: dict[str, Any]
+    experiment: Experiment, splits: Splits, report: Audit, plan: dict[str, Any], *, resume: bool
 ) -> None:
-    """Create the run folder: what is about to run, where, and on which rows."""
+    """Create the run folder, which this run holds by now: what is about to run, where, and on which
+    rows."""
+    check_folder(experiment, resume=resume)  # again: another run may have ended in it
+    check_same(experiment.folder, splits)
     files = {
         "experiment.json": experiment.to_json(),
         "environment.json": describe() | {"recipe": recipe(experiment.name)} | plan,

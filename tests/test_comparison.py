@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from llmclf.classical.baseline import Baseline
 from llmclf.classical.config import BaselineConfig
 from llmclf.cli.recipe import chosen_by_name
-from llmclf.comparison import check, repeated, run_all
-from llmclf.config import ConfigError
+from llmclf.comparison import check, compare, repeated, run_all
+from llmclf.config import ConfigError, RunError
 from llmclf.data.config import DataConfig
 from llmclf.methods.classical import Classical
 from llmclf.methods.fine_tune import FineTune
 from llmclf.methods.method import Experiment
 from llmclf.model.config import ModelConfig
+from llmclf.supervise import lock
 from llmclf.train.config import TrainConfig
 from tests.tiny import make_bert, make_poisoned_bert, write_corpus
 
@@ -131,6 +134,28 @@ def test_finished_runs_are_used_again_unless_the_rows_have_changed(here: Path) -
     write_corpus(here / "corpus.csv", 90, seed=1)
     (failure,) = run_all([experiment], resume=False, console=QUIET)
     assert "finished, but on other rows" in failure
+
+
+def test_a_folder_that_another_run_holds_is_told_before_anything_runs(here: Path) -> None:
+    both = [classical(here, "one"), classical(here, "two")]
+    lock.take(both[1].folder)
+    with pytest.raises(ConfigError, match="in use by process"):
+        compare(both, resume=True, console=QUIET)
+    lock.give_back(both[1].folder)
+    assert not (here / "runs" / "one").exists()
+
+
+def test_a_full_disk_stops_the_others(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Baseline, "save", full)
+    both = [classical(here, "one"), classical(here, "two")]
+    with pytest.raises(RunError, match=r"No space left on device\. Make room there"):
+        run_all(both, resume=False, console=QUIET)
+    assert not (here / "runs" / "two").exists()
+    monkeypatch.undo()
+    assert run_all(both, resume=True, console=QUIET) == []
 
 
 def test_seeds_share_the_test_rows(here: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from llmclf.config import (
     ConfigError,
     DataError,
+    changeable,
+    changeable_keys,
     did_you_mean,
     dump_json,
     exit_on_user_error,
@@ -98,6 +100,18 @@ def test_did_you_mean(name: str, expected: str) -> None:
 def test_flatten_joins_keys_by_dots() -> None:
     flat = flatten({"a": 1, "b": {"c": 2, "d": {"e": [3]}}})
     assert flat == {"a": 1, "b.c": 2, "b.d.e": [3]}
+
+
+def test_marked_fields_and_sections_may_change() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Marked:
+        name: str
+        rows: int = changeable(8)
+        inner: Inner = field(default_factory=Inner)
+        told: Inner = changeable(Inner())
+
+    assert Marked(name="x").rows == 8
+    assert changeable_keys(Marked(name="x")) == {"rows", "told.rate", "told.kind", "told.limit"}
 
 
 @pytest.mark.parametrize("error", [ConfigError("set it"), DataError("row 3")])

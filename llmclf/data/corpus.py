@@ -94,6 +94,15 @@ class Splits:
 
         It does not depend on the order of rows or labels: equal means the same rows were used.
         """
+        return hashlib.sha256(b"".join(sorted(self._digests))).hexdigest()
+
+    @cached_property
+    def sequence(self) -> str:
+        """As :attr:`membership`, but of the rows in their order, which training depends on."""
+        return hashlib.sha256(b"".join(self._digests)).hexdigest()
+
+    @cached_property
+    def _digests(self) -> list[bytes]:
         rows = []
         for name, split in self.named():
             pairs = split.pairs or [""] * len(split)
@@ -101,7 +110,7 @@ class Splits:
                 # JSON, since it cannot confuse where one field ends and the next begins.
                 row = json.dumps([name, id_, text, pair, sorted(self.names_of(split, i))])
                 rows.append(hashlib.blake2b(row.encode(), digest_size=16).digest())
-        return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+        return rows
 
     def names_of(self, split: Split, index: int) -> list[str]:
         """Names of the labels of one row."""

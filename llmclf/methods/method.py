@@ -7,11 +7,11 @@ settings of a recipe are read, checked and shown before any framework is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints
 
-from llmclf.config import ConfigError, from_json, to_json
+from llmclf.config import ConfigError, changeable, from_json, to_json
 from llmclf.data.config import DataConfig
 from llmclf.run_folder.check import problems as folder_problems
 from llmclf.trackers.config import TrackConfig
@@ -72,10 +72,10 @@ class Experiment:
     """Name of the run, and of its folder."""
     seed: int = 0
     """Decides splits, initial weights, order of rows and dropout."""
-    output_dir: Path | None = None
+    output_dir: Path | None = changeable(None)
     """Run folder; runs/<name> if not given."""
     data: DataConfig
-    track: TrackConfig = field(default_factory=TrackConfig)
+    track: TrackConfig = changeable(TrackConfig())
 
     def __post_init__(self) -> None:
         if isinstance(self.output_dir, str):

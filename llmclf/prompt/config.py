@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llmclf.config import ConfigError
+from llmclf.config import ConfigError, changeable
 
 TemplateName = Literal["quoted", "tagged", "question"]
 PromptCalibration = Literal["none", "mean", "pmi", "contextual", "batch"]
@@ -55,7 +55,7 @@ class PromptConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of weights and arithmetic; auto takes bf16 where the device computes it, else
     fp32."""
-    token_budget: int | None = None
+    token_budget: int | None = changeable(None)
     """Tokens of one forward pass, at most, unless one prompt is longer; None: 512 on a CPU and
     8,192 on a GPU. It bounds memory and does not change results."""
     injection_rows: int = 0
@@ -129,22 +129,22 @@ class ApiConfig:
     base_url: str | None = None
     """Address of the server, such as http://localhost:8000/v1; None: a local model.
     model.checkpoint is then the model's name there."""
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: str = changeable("OPENAI_API_KEY")
     """Environment variable that holds the key; a server without keys needs none."""
     scoring: Literal["auto", "logprobs", "answer"] = "auto"
     """Log-probabilities of every answer (the server must echo them for the prompt), or the answer
     it writes, which may be none of the labels; auto: the former where the server offers it."""
-    concurrency: int = 8
+    concurrency: int = changeable(8)
     """Requests under way at once."""
-    timeout: float = 60.0
+    timeout: float = changeable(60.0)
     """Seconds to wait for a whole response."""
-    retries: int = 6
+    retries: int = changeable(6)
     """Attempts after a failed one, each after twice the wait, for servers that are busy or down."""
     input_price: float | None = None
     """Price of a million input tokens, in any currency; None: not known."""
     output_price: float | None = None
     """Price of a million output tokens."""
-    spending_cap: float | None = None
+    spending_cap: float | None = changeable(None)
     """Stop before the price of a run passes this; what is scored by then is kept, and counts when
     the run goes on."""
 

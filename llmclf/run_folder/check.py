@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ def problems(folder: Path) -> list[str]:
     ]
 
 
-def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+def check(
+    folder: Path, settings: dict[str, Any], changeable: Collection[str], *, resume: bool
+) -> None:
     """Raise ConfigError unless the folder is free, or holds an unfinished run of the same settings
-    to resume."""
+    to resume. ``changeable``: keys of settings that may differ."""
     if not begun(folder):
         return
     if is_finished(folder):
-        differing = "; ".join(differences(folder, settings))
+        differing = "; ".join(differences(folder, settings, changeable))
         what = "this run is finished; there is nothing to resume"
         if differing:
             what = f"it holds a finished run of other settings: {differing}"
@@ -40,7 +43,7 @@ def check(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
             f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
             "another --output-dir or --name."
         )
-    changed = differences(folder, settings)
+    changed = differences(folder, settings, changeable)
     if changed:
         raise ConfigError(
             f"--resume: the settings differ from those in {folder}: {'; '.join(changed)}."
@@ -53,15 +56,15 @@ def begun(folder: Path) -> bool:
     return folder.exists() and not all(path.name.startswith(".") for path in folder.iterdir())
 
 
-def finished(folder: Path, settings: dict[str, Any]) -> bool:
+def finished(folder: Path, settings: dict[str, Any], changeable: Collection[str]) -> bool:
     """Whether the folder holds a finished run of these settings."""
-    return is_finished(folder) and not differences(folder, settings)
+    return is_finished(folder) and not differences(folder, settings, changeable)
 
 
-def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
+def differences(folder: Path, settings: dict[str, Any], changeable: Collection[str]) -> list[str]:
     """Settings in which the stored experiment differs, as ``key: stored -> given``; what decides no
-    result aside: the folder's own name, trackers, and sections that the approach does not read,
-    which older versions wrote.
+    result aside: keys that are changeable, and sections that the approach does not read, which
+    older versions wrote.
 
     Raises ConfigError when the folder holds no readable experiment.json.
     """
@@ -77,8 +80,7 @@ def differences(folder: Path, settings: dict[str, Any]) -> list[str]:
     return [
         f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
         for key in sorted(stored.keys() | given.keys())
-        if key != "output_dir"
-        and not key.startswith("track.")
+        if key not in changeable
         and key.partition(".")[0] in read
         and stored.get(key) != given.get(key)
     ]

@@ -26,4 +26,4 @@ def plot_curves(metrics: Path, target: Path) -> None:
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(target, dpi=120)
+    figure.savefig(target, dpi=120, format="png")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from llmclf.atomic import write_text
+from llmclf.atomic import replaced, write_text
 from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
-from llmclf.run_folder import PAIR, read_results
+from llmclf.run_folder import read_results
 from llmclf.run_folder.curves import plot_curves
+from llmclf.run_folder.same_rows import FILE, write_rows
 
 
 def start(folder: Path, files: dict[str, Any], splits: Splits, seen: dict[str, str]) -> None:
@@ -21,38 +20,9 @@ def start(folder: Path, files: dict[str, Any], splits: Splits, seen: dict[str, s
     try:
         for name, value in files.items():
             write_text(folder / name, dump_json(value))
-        write_rows(splits, seen, folder / "splits.parquet")
+        write_rows(splits, seen, folder / FILE)
     except OSError as error:
         raise ConfigError(f"output_dir={str(folder)!r} cannot be written: {error}.") from error
-
-
-def write_rows(splits: Splits, seen: dict[str, str], path: Path) -> None:
-    """Write which row is in which split, and what a report needs of the rows.
-
-    Columns: ``id``, ``split``, ``words`` (of text and pair); of test rows alone ``text`` (with the
-    pair behind PAIR) and ``seen`` (the kind of repeat, where an earlier split has the row too).
-    """
-    parts = []
-    for name, split in splits.named():
-        texts = [pl.Series(t, dtype=pl.String) for t in (split.texts, split.pairs) if t is not None]
-        words = sum(t.str.count_matches(r"\S+").cast(pl.Int32) for t in texts)
-        test = name == "test"
-        parts.append(
-            pl.DataFrame(
-                {
-                    "id": pl.Series(split.ids, dtype=pl.String),
-                    "split": pl.Series([name], dtype=pl.String).new_from_index(0, len(split)),
-                    "words": words,
-                    "text": pl.Series(
-                        split.joined(PAIR) if test else [None] * len(split), dtype=pl.String
-                    ),
-                    "seen": pl.Series(
-                        [seen.get(id_) if test else None for id_ in split.ids], dtype=pl.String
-                    ),
-                }
-            )
-        )
-    pl.concat(parts).write_parquet(path)
 
 
 def finish(
@@ -63,7 +33,8 @@ def finish(
         validation.write(folder / "predictions" / "validation.parquet")
     test.write(folder / "predictions" / "test.parquet")
     if (folder / "metrics.jsonl").exists():
-        plot_curves(folder / "metrics.jsonl", folder / "curves.png")
+        with replaced(folder / "curves.png") as temporary:
+            plot_curves(folder / "metrics.jsonl", temporary)
     write_text(folder / "results.json", dump_json(results))
 
 

@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 
 LIMIT = "LLMCLF_MICRO_BATCH_LIMIT"
 REMEDY = (
-    "Set --train.gradient-checkpointing, a smaller --data.max-length, --model.quantize nf4 with "
-    "--model.tune lora, or shard over more devices (launch/accelerate/zero3.yaml)."
+    "Set --train.gradient-checkpointing, or shard over more devices "
+    "(launch/accelerate/zero3.yaml), and go on with --resume; or start anew with a smaller "
+    "--data.max-length, or --model.quantize nf4 with --model.tune lora."
 )
 SIGNS = re.compile(
     r"\b(CUDA|HIP|XPU|MPS)( error:| backend)? out of memory"

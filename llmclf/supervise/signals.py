@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmclf.atomic import write_text
 from llmclf.ranks import is_main
+from llmclf.supervise import lock
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,7 +105,7 @@ def leave() -> NoReturn:
     if is_main():
         write_marker()
         print(f"stopped by {_state.reason}; go on with --resume", flush=True)
-    os._exit(EXIT_CODE)
+    lock.end(EXIT_CODE)
 
 
 def write_marker() -> None:

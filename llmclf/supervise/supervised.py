@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 
 from llmclf.config import UserError
-from llmclf.supervise import out_of_memory, signals
+from llmclf.supervise import lock, out_of_memory, signals
 from llmclf.supervise.watchdog import (
     POLL_SECONDS,
     EndReason,
@@ -55,7 +54,7 @@ def after_error(error: BaseException, context: RankContext, watchdog: Watchdog |
         watchdog.leave(failed=False)
     if stopped:
         # All is saved, and whoever sent the signal waits: the interpreter takes seconds to end.
-        os._exit(signals.EXIT_CODE)
+        lock.end(signals.EXIT_CODE)
     if watchdog is None:
         return
     own = (UserError, FloatingPointError)
@@ -75,7 +74,7 @@ def retry(context: RankContext, watchdog: Watchdog | None, micro_batch_size: int
     print(text, file=sys.stderr, flush=True)
     if half:
         out_of_memory.restart(half)
-    os._exit(1)
+    lock.end(1)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ import psutil
 
 from llmclf import ranks
 from llmclf.config import ConfigError
-from llmclf.supervise import out_of_memory, signals
+from llmclf.supervise import lock, out_of_memory, signals
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -233,13 +233,13 @@ class Watchdog(threading.Thread):
                 print(
                     f"rank {self.context.rank}: lost the other ranks", file=sys.stderr, flush=True
                 )
-                os._exit(1)
+                lock.end(1)
         elif reason.kind == "memory":
             self.restart(reason.micro_batch_limit)
         elif reason.kind == "stop":
             signals.leave()
         elif reason.kind != "failed" or now - self.reason_since > FAILED_SECONDS:
-            os._exit(1)
+            lock.end(1)
 
     def restart(self, micro_batch_limit: int) -> NoReturn:
         """Start this process anew, together with the other ranks."""
@@ -251,7 +251,7 @@ class Watchdog(threading.Thread):
             out_of_memory.restart(micro_batch_limit)
         except Exception:
             traceback.print_exc()
-            os._exit(1)  # the main thread waits for the restart
+            lock.end(1)  # the main thread waits for the restart
 
     def meet_elsewhere(self) -> None:
         """Agree on a new store: the old one is full of the keys of this start."""

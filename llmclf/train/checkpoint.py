@@ -140,8 +140,24 @@ class Checkpoints:
     ) -> None:
         """Write the ranks' files and a manifest of their sha256 beside the target, then rename: a
         crash leaves no half folder."""
-        main, rank = self.accelerator.is_main_process, self.accelerator.process_index
         temporary = temporary_name(target)
+        try:
+            self._write_files(temporary, strategy, parts, texts)
+            if self.accelerator.is_main_process:
+                replace_folder(temporary, target)
+        except Exception:
+            shutil.rmtree(temporary, ignore_errors=True)  # it may be what fills the disk
+            raise
+        self.accelerator.wait_for_everyone()
+
+    def _write_files(
+        self,
+        temporary: Path,
+        strategy: TorchStrategy | DeepSpeedStrategy,
+        parts: Mapping[str, Parts],
+        texts: Mapping[str, str],
+    ) -> None:
+        main, rank = self.accelerator.is_main_process, self.accelerator.process_index
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -160,8 +176,6 @@ class Checkpoints:
         if main:
             manifest = {name: digest for files in gathered for name, digest in files.items()}
             write_text(temporary / MANIFEST, dump_json(manifest))
-            replace_folder(temporary, target)
-        self.accelerator.wait_for_everyone()
 
 
 class StoredTensors:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from llmclf.config import ConfigError
+from llmclf.config import ConfigError, changeable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,13 @@ class TrainConfig:
     """Peak learning rate of AdamW."""
     global_batch_size: int = 32
     """Rows per optimizer step over all processes."""
-    micro_batch_size: int | None = None
+    micro_batch_size: int | None = changeable(None)
     """Most rows per forward pass on one device; None: as many as the global batch gives it.
     Accumulation follows."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of arithmetic while training (autocast); auto takes bf16 where the device computes
     it, else fp32."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = changeable(False)
     """Recompute activations in the backward pass: less memory for about a third more time."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """Learning rate after the warm-up: falls to zero in a line or half a cosine, or stays."""
@@ -54,9 +54,9 @@ class TrainConfig:
     """Validation score that chooses the weights which are kept."""
     patience: int | None = None
     """Stop after this many evaluations without a better score; None: never."""
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = changeable(None)
     """Steps between checkpoints to resume from; None: with each evaluation."""
-    log_every: int = 10
+    log_every: int = changeable(10)
     """Steps between training records in metrics.jsonl."""
 
     def __post_init__(self) -> None:

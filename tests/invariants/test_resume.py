@@ -168,6 +168,20 @@ def test_resume_with_anything_else_is_refused(
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
+def test_resume_with_what_decides_no_result_goes_on(killed: Case) -> None:
+    """What to do after a full memory: all activations computed twice, in smaller parts."""
+    folder = killed.folder / "smaller"
+    shutil.copytree(killed.folder / "killed", folder)
+    options = ("--train.gradient-checkpointing", "--train.micro-batch-size", "3")
+    log = killed.folder / "smaller.log"
+    run(log, RECIPE, *killed.to(folder), *options, "--resume")
+    settings = json.loads((folder / "experiment.json").read_text())["train"]
+    assert settings["gradient_checkpointing"] is True
+    assert settings["micro_batch_size"] == 3
+    in_force = json.loads((folder / "environment.json").read_text())
+    assert (in_force["micro_batch_size"], in_force["global_batch_size"]) == (3, 16)
+
+
 def test_an_existing_run_is_not_overwritten(killed: Case) -> None:
     folder = killed.folder / "killed"
     log = killed.folder / "again.log"
