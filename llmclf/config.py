@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from llmclf.ranks import is_main
+from llmclf.ranks import is_main, local_rank
 
 T = TypeVar("T")
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
@@ -27,6 +27,10 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot work."""
+
+
+class MachineError(ConfigError):
+    """What cannot work on one machine of several: its first process speaks, too."""
 
 
 class DataError(UserError):
@@ -133,12 +137,13 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks. A loss or score that is not finite gets exit code 1, an interruption 130.
+    speaks, and of each machine where it is about the machine. A loss or score that is not finite
+    gets exit code 1, an interruption 130.
     """
     try:
         yield
     except (UserError, FloatingPointError, KeyboardInterrupt) as error:
-        if is_main():
+        if is_main() or (isinstance(error, MachineError) and local_rank() == 0):
             interrupted = "interrupted. An unfinished run goes on with --resume."
             lines = (str(error) or interrupted).splitlines()
             print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)

@@ -17,7 +17,8 @@ from llmclf.model.config import QUANTIZED_METHODS, ModelConfig, Quantize, Tune
 from llmclf.plan.activations import Activations, Device, Setting, Traces
 from llmclf.plan.states import Precision, States, model_states
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import EffectiveLaunch, Strategy
+from llmclf.train.engine import EffectiveLaunch
+from llmclf.train.launch_check import Strategy
 from llmclf.train.model_builder import strategy_problem
 
 
