@@ -55,7 +55,7 @@ def after_error(error: BaseException, context: RankContext, watchdog: Watchdog |
         watchdog.leave(failed=False)
     if stopped:
         # All is saved, and whoever sent the signal waits: the interpreter takes seconds to end.
-        os._exit(signals.EXIT_CODE)
+        os._exit(signals.exit_code())
     if watchdog is None:
         return
     own = (UserError, FloatingPointError)

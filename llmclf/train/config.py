@@ -56,6 +56,8 @@ class TrainConfig:
     """Stop after this many evaluations without a better score; None: never."""
     checkpoint_every: int | None = None
     """Steps between checkpoints to resume from; None: with each evaluation."""
+    checkpoint_minutes: float = 15.0
+    """A checkpoint to resume from comes after this many minutes without one, too; 0 is off."""
     log_every: int = 10
     """Steps between training records in metrics.jsonl."""
 
@@ -68,7 +70,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"train.{name}={value}: must be a number above 0.")
-        for name in ("weight_decay", "max_grad_norm", "focal_gamma"):
+        for name in ("weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
         for name in ("warmup", "label_smoothing"):
