@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from llmclf.config import ConfigError, UserError, flatten, plain, to_json
+from llmclf.config import ConfigError, LaunchError, UserError, flatten, plain, to_json
 from llmclf.data.audit import Audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits
@@ -140,9 +140,13 @@ def differing(first: Experiment, other: Experiment) -> list[str]:
 
 def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console) -> list[str]:
     """Run the experiments one after another; finished ones of the same settings and rows are used
-    as they are. Returns a line for each that failed."""
+    as they are. Returns a line for each that failed.
+
+    Raises UserError for rows that cannot be had, and for a launch that is wrong for all.
+    """
     failed: list[str] = []
     rows = Rows(console)
+    rows.of(experiments[0])  # a mistake in the source is one of all: it is told once
     for experiment in experiments:
         console.rule(experiment.folder.name)
         try:
@@ -167,10 +171,11 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
 def survivable(error: Exception) -> bool:
     """Whether the next experiment can run after this error of one.
 
-    Not where memory is short, since the run then starts again by itself, and of several ranks only
-    after an error that all of them make: the others would wait for ever for one that failed alone.
+    Not where memory is short, since the run then starts again by itself, nor where the launch is
+    wrong for all, and of several ranks only after an error that all of them make: the others would
+    wait for ever for one that failed alone.
     """
-    if out_of_memory.is_out_of_memory(error):
+    if out_of_memory.is_out_of_memory(error) or isinstance(error, LaunchError):
         return False
     return world_size() == 1 or isinstance(error, (UserError, FloatingPointError))
 

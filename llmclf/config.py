@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from llmclf.ranks import is_main, local_rank
+from llmclf.ranks import is_main, local_rank, tell_launcher
 
 T = TypeVar("T")
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
@@ -29,8 +29,8 @@ class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot work."""
 
 
-class MachineError(ConfigError):
-    """What cannot work on one machine of several: its first process speaks, too."""
+class LaunchError(ConfigError):
+    """A launch that cannot be what it says, for any run in it; maybe on one machine of several."""
 
 
 class DataError(UserError):
@@ -137,14 +137,16 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks, and of each machine where it is about the machine. A loss or score that is not finite
+    speaks, and of each machine where it is about the launch. A loss or score that is not finite
     gets exit code 1, an interruption 130.
     """
     try:
         yield
     except (UserError, FloatingPointError, KeyboardInterrupt) as error:
-        if is_main() or (isinstance(error, MachineError) and local_rank() == 0):
-            interrupted = "interrupted. An unfinished run goes on with --resume."
-            lines = (str(error) or interrupted).splitlines()
-            print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)
+        interrupted = "interrupted. An unfinished run goes on with --resume."
+        lines = (str(error) or interrupted).splitlines()
+        message = "error: " + "\n".join(map(plain, lines))
+        if is_main() or (isinstance(error, LaunchError) and local_rank() == 0):
+            print(message, file=sys.stderr)
+        tell_launcher(message)
         sys.exit(2 if isinstance(error, UserError) else 1 if str(error) else 130)

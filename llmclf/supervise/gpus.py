@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 
 from llmclf import ranks
-from llmclf.config import MachineError
+from llmclf.config import LaunchError
 
 
 def check_gpus(local_ranks: int, gpus: int) -> str | None:
     """What to say where GPUs of this machine stay without a process; None where none does.
 
-    Raises MachineError for more processes than GPUs: two would share one, and its memory.
+    Raises LaunchError for more processes than GPUs: two would share one, and its memory.
 
     ``gpus``: those that are visible; 0: the processes compute on the CPU.
     """
     if gpus and local_ranks > gpus:
-        raise MachineError(
+        raise LaunchError(
             f"{local_ranks} processes on a machine that shows {gpus} GPU(s): each needs one of its "
             f"own. Launch --num_processes {gpus} (times the number of machines), or look at "
             "CUDA_VISIBLE_DEVICES."

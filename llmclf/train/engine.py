@@ -14,10 +14,11 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Ini
 
 from llmclf import ranks
 from llmclf.compat.accelerate import deepspeed_settings, forget_accelerator
-from llmclf.config import ConfigError
+from llmclf.config import ConfigError, LaunchError
 from llmclf.data.batches import accumulation_steps
 from llmclf.supervise import out_of_memory
 from llmclf.supervise.gpus import check_gpus
+from llmclf.supervise.waiting import doing, timeout
 from llmclf.train.config import TrainConfig
 from llmclf.train.launch_check import Strategy, asked_strategy, check_launch, check_settings
 
@@ -51,7 +52,7 @@ class EffectiveLaunch:
 def start_engine(config: TrainConfig) -> Accelerator:
     """Create the Accelerator for this launch.
 
-    Raises ConfigError where the launch did not do what it asked for: accelerate falls back in
+    Raises LaunchError where the launch did not do what it asked for: accelerate falls back in
     silence, for instance to one process per rank when it finds no backend.
     """
     # A comparison runs several experiments in one process; each may ask for its own precision.
@@ -68,9 +69,10 @@ def start_engine(config: TrainConfig) -> Accelerator:
         handlers.append(
             DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
         )
-    if on_cpu and ranks.launched():
+    if ranks.launched():
         # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
-        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+        backend = {"backend": "gloo"} if on_cpu else {}
+        handlers.append(InitProcessGroupKwargs(**backend, timeout=timeout()))
     try:
         accelerator = Accelerator(
             # With cpu=True accelerate drops the DeepSpeed plugin without a word.
@@ -79,7 +81,7 @@ def start_engine(config: TrainConfig) -> Accelerator:
             kwargs_handlers=handlers,
         )
     except ValueError as error:  # WORLD_SIZE without RANK or MASTER_ADDR
-        raise ConfigError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
+        raise LaunchError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
     check_in_force(accelerator, size, strategy)
     if strategy.startswith("zero"):
         own_deepspeed_settings(accelerator, config)
@@ -87,20 +89,20 @@ def start_engine(config: TrainConfig) -> Accelerator:
 
 
 def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> None:
-    """Raise ConfigError unless world size and strategy are what the launch asked for."""
+    """Raise LaunchError unless world size and strategy are what the launch asked for."""
     if accelerator.num_processes != size:
-        raise ConfigError(
+        raise LaunchError(
             f"launched with WORLD_SIZE={size}, but accelerate runs {accelerator.num_processes} "
             "process(es). Use launch/accelerate/ddp.yaml: it starts real ranks on GPUs and CPUs."
         )
     runs = strategy_of(accelerator)
     if runs != strategy and strategy == "fsdp2" and accelerator.device.type == "cpu":
-        raise ConfigError(
+        raise LaunchError(
             "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
             "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
         )
     if runs != strategy:
-        raise ConfigError(
+        raise LaunchError(
             f"launched for strategy {strategy}, but accelerate runs {runs}: it dropped the plugin "
             "(it does so with --cpu or ACCELERATE_USE_CPU). Leave that out: the files in "
             "launch/accelerate/ start real ranks on GPUs and CPUs."
@@ -152,18 +154,21 @@ def own_deepspeed_settings(accelerator: Accelerator, config: TrainConfig) -> Non
 
 @contextlib.contextmanager
 def main_process_first(accelerator: Accelerator) -> Iterator[None]:
-    """Run the block on the main process, then on the others: one download, not one for each rank.
+    """Run the block on the main process, then on the first of each other machine, then on the
+    rest: one download into each cache, whether or not machines share one.
 
-    accelerate's own leaves the others waiting when the main process finds a mistake; these find
+    accelerate's own leaves the others waiting when the first process finds a mistake; these find
     the same.
     """
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-    try:
-        yield
-    finally:
-        if accelerator.is_main_process:
+    turn = 0 if accelerator.is_main_process else 1 if accelerator.is_local_main_process else 2
+    with doing("loading the model"):
+        for _ in range(turn):
             accelerator.wait_for_everyone()
+        try:
+            yield
+        finally:
+            for _ in range(2 - turn):
+                accelerator.wait_for_everyone()
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:

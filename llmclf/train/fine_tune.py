@@ -36,6 +36,7 @@ from llmclf.model.flops import PEAK_FLOPS, training_flops
 from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
 from llmclf.run_folder.metrics import MetricsLog
 from llmclf.supervise.gpus import idle_gpus
+from llmclf.supervise.waiting import doing
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
@@ -121,7 +122,7 @@ class PreparedFineTune:
         resumed = checkpoints.newest() is not None
         with measured(self.accelerator) as training:
             state, engine = self.train(checkpoints, folder, console)
-        with measured(self.accelerator) as saving:
+        with measured(self.accelerator) as saving, doing("saving the model"):
             best = checkpoints.best(state)
             fitted = calibration.fit(self.predict(engine, self.task.validation))
             model = self.save(engine, best, folder / "model", fitted)

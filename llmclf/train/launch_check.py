@@ -16,7 +16,7 @@ import psutil
 from llmclf import ranks
 from llmclf.compat.accelerate import launch_arguments
 from llmclf.compat.deepspeed import do_without_shared_memory_kernel
-from llmclf.config import ConfigError
+from llmclf.config import LaunchError
 from llmclf.extras import install_hint
 from llmclf.train.config import TrainConfig
 
@@ -31,12 +31,12 @@ PRECISION, ACCUMULATION, CLIPPING = (
 def asked_strategy() -> Strategy:
     """The strategy that ``accelerate launch`` put into the environment.
 
-    Raises ConfigError for one that no file of launch/accelerate/ asks for.
+    Raises LaunchError for one that no file of launch/accelerate/ asks for.
     """
     asks = {name for name in ("DEEPSPEED", "FSDP") if _on(f"ACCELERATE_USE_{name}")}
     if "DEEPSPEED" in asks:
         if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
-            raise ConfigError(
+            raise LaunchError(
                 "deepspeed_config_file: a DeepSpeed file of your own would decide batch sizes and "
                 "clipping, which the recipe owns. Use launch/accelerate/zero1.yaml to zero3.yaml."
             )
@@ -47,7 +47,7 @@ def asked_strategy() -> Strategy:
         }
         strategy = f"zero{stage}" + ("" if offload == {"none"} else "_offload")
         if strategy not in ("zero1", "zero2", "zero3", "zero3_offload") or "nvme" in offload:
-            raise ConfigError(
+            raise LaunchError(
                 f"DeepSpeed stage {stage} with offload to {', '.join(sorted(offload))}: supported "
                 "are the stages 1, 2 and 3, and stage 3 with offload to cpu (launch/accelerate/)."
             )
@@ -55,7 +55,7 @@ def asked_strategy() -> Strategy:
     if "FSDP" in asks:
         version = os.environ.get("FSDP_VERSION", "1")
         if version != "2":
-            raise ConfigError(
+            raise LaunchError(
                 f"fsdp_version={version}: supported is 2. Use launch/accelerate/fsdp2.yaml."
             )
         return "fsdp2"
@@ -67,12 +67,12 @@ def _on(name: str) -> bool:
 
 
 def check_launch(strategy: Strategy, on_cpu: bool) -> None:
-    """Raise ConfigError for a launch that cannot do what it says, before a process group is
+    """Raise LaunchError for a launch that cannot do what it says, before a process group is
     joined."""
     launch = parent_launch()
     lonely = getattr(launch, "num_processes", None)
     if lonely is not None and lonely > 1 and not ranks.launched():
-        raise ConfigError(
+        raise LaunchError(
             f"accelerate launch --num_processes {lonely}: it started a single process, which would "
             "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
             f"accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes {lonely} "
@@ -80,7 +80,7 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
         )
     if strategy.startswith("zero"):
         if importlib.util.find_spec("deepspeed") is None:
-            raise ConfigError(
+            raise LaunchError(
                 f"strategy {strategy}: deepspeed is not installed. Install it: "
                 f"DS_BUILD_OPS=0 {install_hint('deepspeed')}. Or use ddp.yaml or fsdp2.yaml."
             )
@@ -110,7 +110,7 @@ def parent_launch() -> argparse.Namespace | None:
 
 
 def check_settings(config: TrainConfig, precision: Literal["fp32", "bf16"]) -> None:
-    """Raise ConfigError where the launch sets what the recipe decides, and to something else: it
+    """Raise LaunchError where the launch sets what the recipe decides, and to something else: it
     would be dropped.
 
     ``precision``: what the recipe computes in here.
@@ -119,21 +119,21 @@ def check_settings(config: TrainConfig, precision: Literal["fp32", "bf16"]) -> N
     asked = os.environ.get(PRECISION, "no").lower()
     if asked not in ("no", precision):
         more = " fp16 is not supported: a GPU without bf16 takes fp32." if asked == "fp16" else ""
-        raise ConfigError(
+        raise LaunchError(
             f"accelerate launch --mixed_precision {asked}: the recipe decides, and computes in "
             f"{precision}. Leave it out, there and in configuration files, and set "
             f"--train.precision (prompting: --prompt.precision).{more}"
         )
     steps = _given(ACCUMULATION, launch)
     if steps is not None and steps != 1:
-        raise ConfigError(
+        raise LaunchError(
             f"accelerate launch --gradient_accumulation_steps {steps:g}: accumulation follows from "
             "the recipe's batch sizes and the number of processes. Leave it out, and set "
             "--train.micro-batch-size or --train.global-batch-size."
         )
     norm = _given(CLIPPING, launch)
     if norm is not None and norm != config.max_grad_norm:
-        raise ConfigError(
+        raise LaunchError(
             f"accelerate launch --gradient_clipping {norm:g}: the recipe decides, and clips to "
             f"{config.max_grad_norm:g}. Leave it out, and set --train.max-grad-norm."
         )
