@@ -26,7 +26,7 @@ class TrainConfig:
     Accumulation follows."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of arithmetic while training (autocast); auto takes bf16 where the device computes
-    it, else fp32."""
+    it (GPUs since Ampere; not V100 or T4), else fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory for about a third more time."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"

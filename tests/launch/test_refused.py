@@ -57,8 +57,8 @@ def options(bert: Path, corpus: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def assert_refused(text: str, *messages: str, folder: Path) -> None:
+    assert sum(line.startswith("error: ") for line in text.splitlines()) == 1
     text = " ".join(text.split())
-    assert text.count("error: ") == 1
     for message in messages:
         assert message in text
     assert not folder.exists()
@@ -72,6 +72,26 @@ def test_a_launch_that_would_not_be_what_it_says(
     launched = Launched(tmp_path / "log", *launch, RECIPE, *options)
     assert launched.wait() != 0
     assert_refused(launched.text(), message, way_out, folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize("launcher", ["one quiet process", "two ranks"])
+def test_a_mistake_under_a_launcher_is_told_first_and_last(launcher: str, tmp_path: Path) -> None:
+    """accelerate alone can be told to be quiet; torchrun ends in what each rank left for it."""
+    launch = {
+        "one quiet process": ("-q", "--config_file", "launch/accelerate/single.yaml"),
+        "two ranks": ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2",
+                      "--main_process_port", "0"),
+    }[launcher]  # fmt: skip
+    source = tmp_path / "nowhere.csv"
+    launched = Launched(tmp_path / "log", *launch, RECIPE, "--data.source", str(source))
+    assert launched.wait() == 1
+    lines = launched.text().splitlines()
+    message = f"error: {source}: no such file."
+    assert lines[0] == message
+    if launcher == "two ranks":
+        assert lines[-2] == f"  traceback : {message}"
+    else:
+        assert len(lines) == 1
 
 
 @pytest.mark.parametrize("file", ["ddp", "zero2"])
