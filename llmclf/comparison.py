@@ -13,6 +13,7 @@ from rich.console import Console
 
 from llmclf.config import (
     ConfigError,
+    LaunchError,
     RunError,
     UserError,
     changeable_keys,
@@ -155,9 +156,13 @@ def differing(first: Experiment, other: Experiment) -> list[str]:
 
 def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console) -> list[str]:
     """Run the experiments one after another; finished ones of the same settings and rows are used
-    as they are. Returns a line for each that failed."""
+    as they are. Returns a line for each that failed.
+
+    Raises UserError for rows that cannot be had, and for a launch that is wrong for all.
+    """
     failed: list[str] = []
     rows = Rows(console)
+    rows.of(experiments[0])  # a mistake in the source is one of all: it is told once
     for experiment in experiments:
         console.rule(experiment.folder.name)
         try:
@@ -184,11 +189,11 @@ def run_all(experiments: Sequence[Experiment], *, resume: bool, console: Console
 def survivable(error: Exception) -> bool:
     """Whether the next experiment can run after this error of one.
 
-    Not where memory is short, since the run then starts again by itself, nor where the disk is
-    full, and of several ranks only after an error that all of them make: the others would wait for
-    ever for one that failed alone.
+    Not where memory is short, since the run then starts again by itself, nor where the disk is full
+    or the launch is wrong for all, and of several ranks only after an error that all of them make:
+    the others would wait for ever for one that failed alone.
     """
-    if isinstance(error, RunError):
+    if isinstance(error, (RunError, LaunchError)):
         return False
     if out_of_memory.is_out_of_memory(error) and out_of_memory.in_use() is not None:
         return False

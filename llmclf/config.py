@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from llmclf.ranks import is_main
+from llmclf.ranks import is_main, local_rank, tell_launcher
 
 T = TypeVar("T")
 _CHANGEABLE = "changeable"
@@ -28,6 +28,10 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot work."""
+
+
+class LaunchError(ConfigError):
+    """A launch that cannot be what it says, for any run in it; maybe on one machine of several."""
 
 
 class DataError(UserError):
@@ -160,14 +164,16 @@ def plain(text: str) -> str:
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turn a UserError into its message on stderr and exit code 2; of several ranks, the first one
-    speaks. A RunError, and a loss or score that is not finite, get exit code 1; an interruption
-    gets 130.
+    speaks, and of each machine where it is about the launch. A RunError, and a loss or score that
+    is not finite, get exit code 1, an interruption 130.
     """
     try:
         yield
     except (UserError, RunError, FloatingPointError, KeyboardInterrupt) as error:
-        if is_main():
-            interrupted = "interrupted. An unfinished run goes on with --resume."
-            lines = (str(error) or interrupted).splitlines()
-            print("error: " + "\n".join(map(plain, lines)), file=sys.stderr)
+        interrupted = "interrupted. An unfinished run goes on with --resume."
+        lines = (str(error) or interrupted).splitlines()
+        message = "error: " + "\n".join(map(plain, lines))
+        if is_main() or (isinstance(error, LaunchError) and local_rank() == 0):
+            print(message, file=sys.stderr)
+        tell_launcher(message)
         sys.exit(2 if isinstance(error, UserError) else 1 if str(error) else 130)

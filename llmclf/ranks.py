@@ -5,7 +5,11 @@ Without a launcher there is one process, the first.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import time
+from pathlib import Path
 
 
 def launched() -> bool:
@@ -46,3 +50,12 @@ def machines() -> int:
 def is_main() -> bool:
     """Whether this is the first process, which alone speaks and writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def tell_launcher(message: str) -> None:
+    """Leave what ended this process for torchrun, which shows it below its own traceback."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        facts = {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps({"message": facts}), encoding="utf-8")

@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/bert_base.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bert_base.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/bert_base.py
 
 Without a model hub, on a laptop CPU, the same with a smaller BERT that is embedded:
 

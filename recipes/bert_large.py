@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/bert_large.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bert_large.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/bert_large.py
 
 Some seeds of a large BERT do not learn at all (Devlin et al. 2019): the longer warm-up makes that
 rare, and a second --seed tells.

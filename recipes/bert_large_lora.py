@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/bert_large_lora.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bert_large_lora.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/bert_large_lora.py
 
 About 1% of the weights learn, at ten times the learning rate of a full fine-tune.
 """

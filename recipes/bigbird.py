@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/bigbird.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/bigbird.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/bigbird.py
 
 Its block-sparse attention needs batches of more than 704 tokens, so short texts are padded to
 that. With --data.max-length 704 or less it uses full attention, without that padding, and only

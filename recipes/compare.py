@@ -2,7 +2,8 @@
 
     python recipes/compare.py --data.source my.csv
     python recipes/compare.py --data.source my.csv --folds 5 --only tfidf-svm full
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/compare.py \
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/compare.py \
         --data.source my.csv --seeds 0 1 2 --report.device-price 2.5 --report.currency USD
 
 Without a hub, on a laptop, with the models that are embedded:

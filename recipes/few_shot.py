@@ -1,7 +1,8 @@
 """Few-shot prompting: a language model reads 16 labelled texts, then the one in question.
 
     python recipes/few_shot.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/few_shot.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/few_shot.py
     python recipes/few_shot.py --model.checkpoint smollm2-135m --prompt.shots 8
 
 Three draws of demonstrations, since one prompt is one sample: the first is the run's result, and

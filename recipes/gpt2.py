@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/gpt2.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/gpt2.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/gpt2.py
 
 Without a model hub, by adapters, another decoder that is embedded:
 

@@ -3,8 +3,8 @@
 On one GPU, or on every GPU of the machine:
 
     python recipes/gpt_lora_int8.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes 8 \
-        recipes/gpt_lora_int8.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/gpt_lora_int8.py
 
 Without a hub, on two CPU ranks, with another decoder that is embedded:
 

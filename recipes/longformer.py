@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/longformer.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/longformer.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/longformer.py
 
 A window of local attention slides over the document; the first token attends to all of it, and
 all of it to the first token.

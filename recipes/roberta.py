@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/roberta.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/roberta.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/roberta.py
 """
 
 from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main

@@ -3,7 +3,8 @@
 On one device, or on every GPU of the machine:
 
     python recipes/xlnet.py --data.source my.csv
-    accelerate launch --config_file launch/accelerate/ddp.yaml recipes/xlnet.py
+    accelerate launch --config_file launch/accelerate/ddp.yaml \
+        --num_processes "$(nvidia-smi -L | wc -l)" recipes/xlnet.py
 """
 
 from llmclf import DataConfig, FineTune, ModelConfig, TrainConfig, main

@@ -143,6 +143,7 @@ class Launched:
                 env=launch_environment() | environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a process group of its own, as a shell gives it
             )
         self.ranks: list[psutil.Process] = []
 
@@ -172,6 +173,10 @@ class Launched:
             assert time.monotonic() < deadline, f"{text!r} does not come: {self.text()}"
             assert self.launcher.poll() is None, self.text()
             time.sleep(0.02)
+
+    def ctrl_c(self) -> None:
+        """What a terminal sends: SIGINT to the whole process group."""
+        os.killpg(self.launcher.pid, signal.SIGINT)
 
     def seconds_until_gone(self) -> float:
         """How long the ranks go on, from now."""

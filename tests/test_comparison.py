@@ -15,7 +15,7 @@ from llmclf.classical.baseline import Baseline
 from llmclf.classical.config import BaselineConfig
 from llmclf.cli.recipe import chosen_by_name
 from llmclf.comparison import check, compare, repeated, run_all
-from llmclf.config import ConfigError, RunError
+from llmclf.config import ConfigError, RunError, UserError
 from llmclf.data.config import DataConfig
 from llmclf.methods.classical import Classical
 from llmclf.methods.fine_tune import FineTune
@@ -123,6 +123,28 @@ def test_a_failure_is_told_and_the_others_are_run(here: Path) -> None:
     assert failed[1].startswith("broken failed: ")
     assert (here / "runs" / "majority" / "results.json").is_file()
     assert not (here / "runs" / "absent").exists()
+
+
+def test_a_mistake_in_the_data_of_all_is_told_once(here: Path) -> None:
+    wrong = [
+        dataclasses.replace(e, data=dataclasses.replace(e.data, source=str(here / "nowhere.csv")))
+        for e in (classical(here, "one"), classical(here, "two"))
+    ]
+    with pytest.raises(UserError, match=r"nowhere\.csv"):
+        run_all(wrong, resume=False, console=QUIET)
+
+
+def test_a_wrong_launch_is_told_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    like = classical(here, "tuned")
+    tuned = FineTune(
+        name=like.name,
+        output_dir=like.output_dir,
+        data=like.data,
+        model=ModelConfig(checkpoint=str(make_bert(here / "bert"))),
+    )
+    with pytest.raises(UserError, match="fp16"):
+        run_all([tuned, tuned], resume=False, console=QUIET)
 
 
 def test_finished_runs_are_used_again_unless_the_rows_have_changed(here: Path) -> None:

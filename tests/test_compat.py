@@ -53,8 +53,8 @@ WRITTEN = "weights that follow a checkpoint that was read"
 SHAPES = "names of weights beside an adapter"
 PARTS = [
     Part("accelerate", "accelerate.state:AcceleratorState", "_reset_state", "a second run"),
-    Part("accelerate", "accelerate.commands.launch", "launch_command_parser", "lonely launches"),
-    Part("accelerate", "accelerate.commands.launch", "_validate_launch_command", "lonely launches"),
+    Part("accelerate", "accelerate.commands.launch", "launch_command_parser", "dropped options"),
+    Part("accelerate", "accelerate.commands.launch", "_validate_launch_command", "dropped options"),
     Part("accelerate", "a DeepSpeedPlugin", "deepspeed_config", "settings that the recipe owns"),
     Part("bitsandbytes", "a Linear4bit", "support_avx512bf16_for_cpu", "weights that stay"),
     Part("bitsandbytes", "a Linear8bitLt", "state", "saving quantised weights in float"),

@@ -16,7 +16,7 @@ from llmclf.extras import install_hint
 from llmclf.model.config import missing_library
 from llmclf.prompt.api.client import import_openai
 from llmclf.trackers.config import TrackConfig
-from llmclf.train.engine import check_launch
+from llmclf.train.launch_check import check_launch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

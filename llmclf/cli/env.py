@@ -27,7 +27,7 @@ from llmclf.extras import install_hint
 from llmclf.run_folder.environment import describe
 
 if TYPE_CHECKING:
-    from llmclf.train.engine import Strategy
+    from llmclf.train.launch_check import Strategy
 
 OPTIONAL = {
     "deepspeed": "deepspeed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,19 +22,18 @@ def forget_accelerator() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def processes_of_launch(arguments: Sequence[str]) -> int | None:
-    """``num_processes`` of ``accelerate launch`` with these arguments; None where it would refuse
-    them.
+def launch_arguments(arguments: Sequence[str]) -> argparse.Namespace | None:
+    """What ``accelerate launch`` understands by these arguments; None where it would refuse them.
 
     The launcher joins arguments, configuration file and defaults in functions of its command alone,
-    and passes the number on to no process that it starts alone.
+    and passes on only a part of it to the processes that it starts.
     """
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     logging.disable(logging.WARNING)  # the launcher has said already what it assumes
     try:
         parsed, _ = launch_command_parser().parse_known_args(arguments)
-        return int(_validate_launch_command(parsed)[0].num_processes)
+        return _validate_launch_command(parsed)[0]
     except (SystemExit, ValueError, TypeError):
         return None
     finally:

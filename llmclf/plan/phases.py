@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmclf.model.config import ModelConfig
 from llmclf.plan.states import BF16, FP32, Precision, States, Weight, quantized_bytes
-from llmclf.train.engine import Strategy, shards_weights
+from llmclf.train.launch_check import Strategy, shards_weights
 from llmclf.train.saved import precision_to_predict
 
 

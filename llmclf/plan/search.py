@@ -14,7 +14,7 @@ from llmclf.plan.activations import Traces
 from llmclf.plan.footprint import Bytes, PlannedRun, impossible, largest_micro_batch
 from llmclf.plan.states import STRATEGIES, Precision
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import Strategy
+from llmclf.train.launch_check import Strategy
 
 METHODS: tuple[tuple[Tune, Quantize], ...] = (
     ("head", "none"),

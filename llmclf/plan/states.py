@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from llmclf.model.config import Quantize
 from llmclf.model.family import Family, block_of
 from llmclf.train.config import TrainConfig
-from llmclf.train.engine import Strategy
+from llmclf.train.launch_check import Strategy
 from llmclf.train.optimizer import parameter_groups
 
 Precision = Literal["fp32", "bf16"]

@@ -32,6 +32,7 @@ from llmclf.prompt.score import Scorer
 from llmclf.prompt.store import ScoredBatch, ScoreStore, digest
 from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt
 from llmclf.prompt.variants import Variant
+from llmclf.supervise.gpus import idle_gpus
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ class LocalModel:
         }
 
     def warnings(self) -> list[str]:
-        """What the model will not see, and whether prefixes cannot be shared."""
-        messages, cut = [], self.shortened()
+        """GPUs without a process, what the model will not see, and whether prefixes cannot be
+        shared."""
+        messages, cut = idle_gpus(), self.shortened()
         if cut["rows"] or cut["demonstrations"]:
             messages.append(
                 f"{cut['rows']:,} texts are too long for the {self.max_length:,} tokens of a "

@@ -1,4 +1,5 @@
-"""SIGTERM and SIGUSR1 end a run after the current step, with a checkpoint and exit code 143.
+"""SIGTERM, SIGUSR1 and Ctrl-C end a run after the current step, with a checkpoint and exit code 143
+(130 after Ctrl-C). A second Ctrl-C ends it at once.
 
 The handler only notes the signal. Inside the training loop the note travels with the loss, which is
 summed over the ranks once a step anyway, so that all ranks stop after the same step. Anywhere else
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EXIT_CODE = 143  # 128 + SIGTERM, as a shell reports it
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+CTRL_C_EXIT_CODE = 130  # 128 + SIGINT
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+CTRL_C = signal.SIGINT.name
+AGAIN_SECONDS = 1.0  # from Ctrl-C to a signal that is meant as another: launchers repeat the first
 MARKER = "LLMCLF_PREEMPTED"  # environment variable: the file that says the run was interrupted
 
 
@@ -50,22 +54,43 @@ class Stopped(SystemExit):
     """Leaves the run after its checkpoint was saved."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(EXIT_CODE)
+        super().__init__(exit_code())
         self.message = message
 
     def __str__(self) -> str:
         return self.message
 
 
+def exit_code() -> int:
+    """What a shell would report after what ended this process."""
+    return CTRL_C_EXIT_CODE if by_ctrl_c() else EXIT_CODE
+
+
 def request(reason: str) -> None:
     """Ask this process to stop. Slurm and the launcher both send the signal: the first counts."""
     if _state.reason is None:
         _state.reason, _state.since = reason, time.monotonic()
+        if by_ctrl_c() and _state.stepping and is_main():
+            # Not print(): a handler may have interrupted one.
+            os.write(2, b"Ctrl-C: saving after this step; once more ends the run at once\n")
+
+
+def received(number: int) -> None:
+    """Note a signal that came; after Ctrl-C another one ends the process at once. torchrun turns
+    the second Ctrl-C into SIGTERM."""
+    if by_ctrl_c() and time.monotonic() - _state.since > AGAIN_SECONDS:
+        leave()
+    request(signal.Signals(number).name)
 
 
 def requested() -> bool:
     """Whether this rank was asked to stop; a step's loss carries it to all ranks."""
     return _state.reason is not None
+
+
+def by_ctrl_c() -> bool:
+    """Whether it was Ctrl-C that asked."""
+    return _state.reason == CTRL_C
 
 
 def overdue(grace_seconds: float, idle_seconds: float) -> bool:
@@ -88,9 +113,12 @@ def between_steps() -> Iterator[None]:
         leave()
 
 
-def stop(accelerator: Accelerator, step: int, total: int) -> NoReturn:
-    """End the run after a step whose checkpoint is saved. All ranks must call this."""
-    request("SIGTERM")  # of another rank
+def stop(accelerator: Accelerator, step: int, total: int, *, ctrl_c: bool) -> NoReturn:
+    """End the run after a step whose checkpoint is saved. All ranks must call this.
+
+    ``ctrl_c``: whether any rank was stopped by Ctrl-C.
+    """
+    request(CTRL_C if ctrl_c else signal.SIGTERM.name)  # of another rank
     _state.at_boundary = True
     if accelerator.is_main_process:
         write_marker()
@@ -104,8 +132,9 @@ def leave() -> NoReturn:
     """End the process here and now."""
     if is_main():
         write_marker()
-        print(f"stopped by {_state.reason}; go on with --resume", flush=True)
-    lock.end(EXIT_CODE)
+        by = _state.reason or "a signal to another rank"
+        print(f"stopped by {by}; go on with --resume", flush=True)
+    lock.end(exit_code())
 
 
 def write_marker() -> None:
@@ -123,7 +152,9 @@ def handled(*, watched: bool) -> Iterator[None]:
     """
     global _state
     _state = _State(watched=watched)
-    before = {number: signal.signal(number, _on_signal) for number in SIGNALS}
+    # A job in the background of a script is started with Ctrl-C ignored: it stays so.
+    heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _on_signal) for number in heard}
     ending: dict[signal.Signals, Any] = before
     try:
         yield
@@ -131,14 +162,17 @@ def handled(*, watched: bool) -> Iterator[None]:
         # The launcher answers the end of one rank by SIGTERM to the others. They end as well, and
         # the first must be left the time to say why.
         if watched:
-            ending = dict.fromkeys(SIGNALS, signal.SIG_IGN)
+            ending = dict.fromkeys(heard, signal.SIG_IGN)
         raise
     finally:
-        for number in SIGNALS:
+        for number in heard:
             signal.signal(number, ending[number])
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    request(signal.Signals(number).name)
-    if not _state.stepping and not _state.watched:
+    if _state.watched:
+        request(signal.Signals(number).name)  # the watchdog has received it, maybe long ago
+        return
+    received(number)
+    if not _state.stepping:
         leave()

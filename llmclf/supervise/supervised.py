@@ -54,7 +54,7 @@ def after_error(error: BaseException, context: RankContext, watchdog: Watchdog |
         watchdog.leave(failed=False)
     if stopped:
         # All is saved, and whoever sent the signal waits: the interpreter takes seconds to end.
-        lock.end(signals.EXIT_CODE)
+        lock.end(signals.exit_code())
     if watchdog is None:
         return
     own = (UserError, FloatingPointError)

@@ -143,7 +143,7 @@ class Watchdog(threading.Thread):
         """Note signals that came."""
         for number in numbers:
             if number in signals.SIGNALS:
-                signals.request(signal.Signals(number).name)
+                signals.received(number)
 
     def look(self) -> None:
         """Look at everything that may end the process."""

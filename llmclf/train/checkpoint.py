@@ -27,6 +27,7 @@ from torch import nn
 
 from llmclf.atomic import replace_folder, sync, temporary_name, write_text
 from llmclf.config import UserError, dump_json
+from llmclf.supervise.waiting import doing
 from llmclf.train.strategy import DeepSpeedStrategy, TorchStrategy
 
 MANIFEST = "manifest.json"
@@ -131,6 +132,7 @@ class Checkpoints:
         for name, fragment in strategy.fragments().items():
             fragment.weight.copy_(stored.read(name, fragment.start, fragment.weight.numel()))
 
+    @doing("saving a checkpoint")
     def _write(
         self,
         target: Path,

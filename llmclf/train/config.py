@@ -26,7 +26,7 @@ class TrainConfig:
     Accumulation follows."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of arithmetic while training (autocast); auto takes bf16 where the device computes
-    it, else fp32."""
+    it (GPUs since Ampere; not V100 or T4), else fp32."""
     gradient_checkpointing: bool = changeable(False)
     """Recompute activations in the backward pass: less memory for about a third more time."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -56,6 +56,8 @@ class TrainConfig:
     """Stop after this many evaluations without a better score; None: never."""
     checkpoint_every: int | None = changeable(None)
     """Steps between checkpoints to resume from; None: with each evaluation."""
+    checkpoint_minutes: float = changeable(15.0)
+    """A checkpoint to resume from comes after this many minutes without one, too; 0 is off."""
     log_every: int = changeable(10)
     """Steps between training records in metrics.jsonl."""
 
@@ -68,7 +70,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"train.{name}={value}: must be a number above 0.")
-        for name in ("weight_decay", "max_grad_norm", "focal_gamma"):
+        for name in ("weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
         for name in ("warmup", "label_smoothing"):

@@ -1,35 +1,32 @@
-"""The Accelerator of a run, checked: what is in force is what was launched."""
+"""The Accelerator of a run, checked: what is in force is what was launched (before that:
+:mod:`.launch_check`)."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 
 from llmclf import ranks
-from llmclf.compat.accelerate import deepspeed_settings, forget_accelerator, processes_of_launch
-from llmclf.compat.deepspeed import do_without_shared_memory_kernel
-from llmclf.config import ConfigError
+from llmclf.compat.accelerate import deepspeed_settings, forget_accelerator
+from llmclf.config import ConfigError, LaunchError
 from llmclf.data.batches import accumulation_steps
-from llmclf.extras import install_hint
 from llmclf.supervise import out_of_memory
+from llmclf.supervise.gpus import check_gpus
+from llmclf.supervise.waiting import doing, timeout
 from llmclf.train.config import TrainConfig
-
-Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
-
-
-def shards_weights(strategy: Strategy) -> bool:
-    """Whether weights are sharded, so that no device holds the whole model."""
-    return strategy in ("zero3", "zero3_offload", "fsdp2")
+from llmclf.train.launch_check import (
+    Strategy,
+    asked_strategy,
+    check_launch,
+    check_settings,
+    shards_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class EffectiveLaunch:
 def start_engine(config: TrainConfig) -> Accelerator:
     """Create the Accelerator for this launch.
 
-    Raises ConfigError where the launch did not do what it asked for: accelerate falls back in
+    Raises LaunchError where the launch did not do what it asked for: accelerate falls back in
     silence, for instance to one process per rank when it finds no backend.
     """
     # A comparison runs several experiments in one process; each may ask for its own precision.
@@ -69,127 +66,49 @@ def start_engine(config: TrainConfig) -> Accelerator:
     size, strategy = ranks.world_size(), asked_strategy()
     on_cpu = not torch.cuda.is_available()
     check_launch(strategy, on_cpu)
+    check_gpus(ranks.local_world_size(), torch.cuda.device_count())
+    precision = resolve_precision(config.precision)
+    check_settings(config, precision)
     handlers: list[Any] = []
     if strategy == "ddp":
         # The buckets are the gradients, not a copy; no buffer of these models changes in training.
         handlers.append(
             DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
         )
-    if on_cpu and size > 1:
+    if ranks.launched():
         # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
-        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+        backend = {"backend": "gloo"} if on_cpu else {}
+        handlers.append(InitProcessGroupKwargs(**backend, timeout=timeout()))
     try:
         accelerator = Accelerator(
             # With cpu=True accelerate drops the DeepSpeed plugin without a word.
             cpu=on_cpu and not strategy.startswith("zero"),
-            mixed_precision={"fp32": "no", "bf16": "bf16"}[resolve_precision(config.precision)],
+            mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
             kwargs_handlers=handlers,
         )
     except ValueError as error:  # WORLD_SIZE without RANK or MASTER_ADDR
-        raise ConfigError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
+        raise LaunchError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
     check_in_force(accelerator, size, strategy)
     if strategy.startswith("zero"):
         own_deepspeed_settings(accelerator, config)
     return accelerator
 
 
-def asked_strategy() -> Strategy:
-    """The strategy that ``accelerate launch`` put into the environment.
-
-    Raises ConfigError for one that no file of launch/accelerate/ asks for.
-    """
-    asks = {name for name in ("DEEPSPEED", "FSDP") if _on(f"ACCELERATE_USE_{name}")}
-    if "DEEPSPEED" in asks:
-        if "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ:
-            raise ConfigError(
-                "deepspeed_config_file: a DeepSpeed file of your own would decide batch sizes and "
-                "clipping, which the recipe owns. Use launch/accelerate/zero1.yaml to zero3.yaml."
-            )
-        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-        offload = {
-            os.environ.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE", "none")
-            for what in ("OPTIMIZER", "PARAM")
-        }
-        strategy = f"zero{stage}" + ("" if offload == {"none"} else "_offload")
-        if strategy not in ("zero1", "zero2", "zero3", "zero3_offload") or "nvme" in offload:
-            raise ConfigError(
-                f"DeepSpeed stage {stage} with offload to {', '.join(sorted(offload))}: supported "
-                "are the stages 1, 2 and 3, and stage 3 with offload to cpu (launch/accelerate/)."
-            )
-        return strategy  # type: ignore[return-value]
-    if "FSDP" in asks:
-        version = os.environ.get("FSDP_VERSION", "1")
-        if version != "2":
-            raise ConfigError(
-                f"fsdp_version={version}: supported is 2. Use launch/accelerate/fsdp2.yaml."
-            )
-        return "fsdp2"
-    return "ddp" if ranks.world_size() > 1 else "single"
-
-
-def _on(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
-
-
-def check_launch(strategy: Strategy, on_cpu: bool) -> None:
-    """Raise ConfigError for a launch that cannot do what it says, before a process group is
-    joined."""
-    lonely = launched_processes()
-    if lonely is not None and lonely > 1 and not ranks.launched():
-        raise ConfigError(
-            f"accelerate launch --num_processes {lonely}: it started a single process, which would "
-            "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
-            f"accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes {lonely} "
-            "RECIPE."
-        )
-    if strategy.startswith("zero"):
-        if importlib.util.find_spec("deepspeed") is None:
-            raise ConfigError(
-                f"strategy {strategy}: deepspeed is not installed. Install it: "
-                f"DS_BUILD_OPS=0 {install_hint('deepspeed')}. Or use ddp.yaml or fsdp2.yaml."
-            )
-        if on_cpu:
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-            do_without_shared_memory_kernel()
-
-
-def launched_processes() -> int | None:
-    """``num_processes`` of the ``accelerate launch`` that is our parent, read by accelerate's own
-    parser; None where there is no such parent.
-
-    The environment does not hold it, and a launch for a CPU starts one process whatever it says.
-    """
-    try:
-        words = psutil.Process(os.getppid()).cmdline()
-    except psutil.Error:
-        return None
-    is_launch = [
-        i
-        for i, word in enumerate(words[:4])
-        if word.endswith("accelerate.commands.launch")
-        or (word == "launch" and i and Path(words[i - 1]).name == "accelerate")
-        or Path(word).name == "accelerate-launch"
-    ]
-    if not is_launch:
-        return None
-    return processes_of_launch(words[is_launch[0] + 1 :])
-
-
 def check_in_force(accelerator: Accelerator, size: int, strategy: Strategy) -> None:
-    """Raise ConfigError unless world size and strategy are what the launch asked for."""
+    """Raise LaunchError unless world size and strategy are what the launch asked for."""
     if accelerator.num_processes != size:
-        raise ConfigError(
+        raise LaunchError(
             f"launched with WORLD_SIZE={size}, but accelerate runs {accelerator.num_processes} "
             "process(es). Use launch/accelerate/ddp.yaml: it starts real ranks on GPUs and CPUs."
         )
     runs = strategy_of(accelerator)
     if runs != strategy and strategy == "fsdp2" and accelerator.device.type == "cpu":
-        raise ConfigError(
+        raise LaunchError(
             "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here. Use "
             "launch/accelerate/zero3.yaml, which also runs on CPU ranks."
         )
     if runs != strategy:
-        raise ConfigError(
+        raise LaunchError(
             f"launched for strategy {strategy}, but accelerate runs {runs}: it dropped the plugin "
             "(it does so with --cpu or ACCELERATE_USE_CPU). Leave that out: the files in "
             "launch/accelerate/ start real ranks on GPUs and CPUs."
@@ -207,8 +126,11 @@ def strategy_of(accelerator: Accelerator) -> str:
         return f"zero{zero['stage']}" + ("" if offload <= {"none", None} else "_offload")
     if kind is DistributedType.FSDP:
         return f"fsdp{accelerator.state.fsdp_plugin.fsdp_version}"
-    names = {DistributedType.NO: "single"}
-    return names.get(kind, "ddp" if str(kind.value).startswith("MULTI_") else str(kind.value))
+    if kind is DistributedType.NO:
+        return "single"
+    # A launcher's only process joins a group of one: nothing is parallel about it.
+    many = "ddp" if accelerator.num_processes > 1 else "single"
+    return many if str(kind.value).startswith("MULTI_") else str(kind.value)
 
 
 def check_unsharded(accelerator: Accelerator) -> None:
@@ -238,18 +160,21 @@ def own_deepspeed_settings(accelerator: Accelerator, config: TrainConfig) -> Non
 
 @contextlib.contextmanager
 def main_process_first(accelerator: Accelerator) -> Iterator[None]:
-    """Run the block on the main process, then on the others: one download, not one for each rank.
+    """Run the block on the main process, then on the first of each other machine, then on the
+    rest: one download into each cache, whether or not machines share one.
 
-    accelerate's own leaves the others waiting when the main process finds a mistake; these find
+    accelerate's own leaves the others waiting when the first process finds a mistake; these find
     the same.
     """
-    if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-    try:
-        yield
-    finally:
-        if accelerator.is_main_process:
+    turn = 0 if accelerator.is_main_process else 1 if accelerator.is_local_main_process else 2
+    with doing("loading the model"):
+        for _ in range(turn):
             accelerator.wait_for_everyone()
+        try:
+            yield
+        finally:
+            for _ in range(2 - turn):
+                accelerator.wait_for_everyone()
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:

@@ -35,6 +35,8 @@ from llmclf.model.family import Family, family_of
 from llmclf.model.flops import PEAK_FLOPS, training_flops
 from llmclf.model.tune import count_parameters, enable_gradient_checkpointing, save_model
 from llmclf.run_folder.metrics import MetricsLog
+from llmclf.supervise.gpus import idle_gpus
+from llmclf.supervise.waiting import doing
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
@@ -105,8 +107,8 @@ class PreparedFineTune:
         }
 
     def warnings(self) -> list[str]:
-        """How much of the texts the model will not see."""
-        return [
+        """GPUs without a process, and how much of the texts the model will not see."""
+        return idle_gpus() + [
             f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
             f"{self.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens"
             for name, cut in self.truncated().items()
@@ -121,7 +123,7 @@ class PreparedFineTune:
         resumed = checkpoints.newest() is not None
         with measured(self.accelerator) as training:
             state, engine = self.train(checkpoints, folder, console)
-        with measured(self.accelerator) as saving:
+        with measured(self.accelerator) as saving, doing("saving the model"):
             fitted = calibration.fit(self.predict(engine, self.task.validation))
             batch, trained_BC = self.probe(engine)
             if self.saved_precision() is not None:

@@ -127,7 +127,8 @@ class _Run:
         self.metrics.restart(last_step=self.state.step)
         self.steps_per_epoch = steps_per_epoch(self.config, len(self.task.train))
         self.train_loss = float("nan")
-        self.interrupted = False
+        self.interrupted = self.ctrl_c = self.overdue = False
+        self.saved_at = time.monotonic()
 
     def epoch(self, total: int, progress: TrainingProgress) -> None:
         """Take the steps that are left of the current epoch."""
@@ -151,7 +152,7 @@ class _Run:
                 self.metrics.append({"step": self.state.step, "split": "train", **record})
             self.after_step(total, progress)
             if self.interrupted:
-                signals.stop(self.accelerator, self.state.step, total)
+                signals.stop(self.accelerator, self.state.step, total, ctrl_c=self.ctrl_c)
             if self.state.stopped_early:
                 return
 
@@ -177,7 +178,7 @@ class _Run:
         """Accumulate the gradient of the step's loss, and return that loss, equal on every rank."""
         data, rank = self.task.train, self.accelerator.process_index
         denominator = self.loss.denominator(data.targets[step.rows])
-        local = torch.zeros(2, device=self.accelerator.device)  # the loss; a signal came
+        local = torch.zeros(4, device=self.accelerator.device)  # the loss, and notes()
         losses: list[tuple[np.ndarray, torch.Tensor]] = []
         for i, ranks in enumerate(step.micro_batches):
             rows = ranks[rank]
@@ -191,14 +192,22 @@ class _Run:
                 self.strategy.backward(part)
             local[0] += part.detach()
             losses.append((rows, loss_B.detach()))
-        local[1] = signals.requested()
-        loss, interrupted = self.accelerator.reduce(local, reduction="sum").tolist()
-        self.interrupted = interrupted > 0
+        local[1:] = torch.tensor(self.notes())
+        loss, *notes = self.accelerator.reduce(local, reduction="sum").tolist()
+        self.interrupted, self.ctrl_c, self.overdue = (note > 0 for note in notes)
         if not math.isfinite(loss):
             broken = [rows[~loss_B.isfinite().cpu().numpy()] for rows, loss_B in losses]
             names = [data.ids[row] for row in np.concatenate(broken)]
             self.stop("loss", sorted(set(gather_object(names))))
         return loss
+
+    def notes(self) -> list[float]:
+        """What travels with the loss, so that all ranks act after the same step: a signal came, it
+        was Ctrl-C, and on the main process, time for a checkpoint has come."""
+        minutes = self.config.checkpoint_minutes
+        waited = time.monotonic() - self.saved_at > 60 * minutes
+        due = bool(minutes) and waited and self.accelerator.is_main_process
+        return [float(signals.requested()), float(signals.by_ctrl_c()), float(due)]
 
     def rows_loss(self, rows: np.ndarray) -> torch.Tensor:
         """Loss of each of the rows, (B,)."""
@@ -223,8 +232,9 @@ class _Run:
             self.evaluate(progress)
         checkpoint_every = self.config.checkpoint_every
         due = last or step % checkpoint_every == 0 if checkpoint_every else evaluate
-        if due or self.interrupted:
+        if due or self.interrupted or self.overdue:
             self.checkpoints.save(self.state, self.strategy)
+            self.saved_at = time.monotonic()
 
     def evaluate(self, progress: TrainingProgress) -> None:
         """Score the validation rows, keep the weights if they are the best, and count towards

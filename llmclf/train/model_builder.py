@@ -22,7 +22,8 @@ from llmclf.model.config import ModelConfig, Quantize
 from llmclf.model.quantize import dequantize_into
 from llmclf.model.tune import store_frozen, tune
 from llmclf.train.checkpoint import load_learned
-from llmclf.train.engine import EffectiveLaunch, Strategy
+from llmclf.train.engine import EffectiveLaunch
+from llmclf.train.launch_check import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)

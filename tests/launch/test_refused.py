@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Launched, start
+from tests.processes import Launched, accelerate_launch, start
 
 RECIPE = "recipes/bert_base.py"
 LAUNCHES = {
@@ -20,7 +20,18 @@ LAUNCHES = {
         "fsdp2: accelerate shards by FSDP on accelerators only, and there is none here",
         "launch/accelerate/zero3.yaml",
     ),
-}
+    "a precision of its own": (
+        ("--config_file", "launch/accelerate/single.yaml", "--mixed_precision", "fp16"),
+        "accelerate launch --mixed_precision fp16: the recipe decides",
+        "--train.precision",
+    ),
+    "accumulation of its own": (
+        ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2",
+         "--main_process_port", "0", "--gradient_accumulation_steps", "4"),
+        "accelerate launch --gradient_accumulation_steps 4: accumulation follows from",
+        "--train.micro-batch-size or --train.global-batch-size",
+    ),
+}  # fmt: skip
 ENVIRONMENTS = {
     "the plugin dropped": (
         {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2", "ACCELERATE_USE_CPU": "true"},
@@ -46,8 +57,8 @@ def options(bert: Path, corpus: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def assert_refused(text: str, *messages: str, folder: Path) -> None:
+    assert sum(line.startswith("error: ") for line in text.splitlines()) == 1
     text = " ".join(text.split())
-    assert text.count("error: ") == 1
     for message in messages:
         assert message in text
     assert not folder.exists()
@@ -61,6 +72,35 @@ def test_a_launch_that_would_not_be_what_it_says(
     launched = Launched(tmp_path / "log", *launch, RECIPE, *options)
     assert launched.wait() != 0
     assert_refused(launched.text(), message, way_out, folder=tmp_path / "run")
+
+
+@pytest.mark.parametrize("launcher", ["one quiet process", "two ranks"])
+def test_a_mistake_under_a_launcher_is_told_first_and_last(launcher: str, tmp_path: Path) -> None:
+    """accelerate alone can be told to be quiet; torchrun ends in what each rank left for it."""
+    launch = {
+        "one quiet process": ("-q", "--config_file", "launch/accelerate/single.yaml"),
+        "two ranks": ("--config_file", "launch/accelerate/ddp.yaml", "--num_processes", "2",
+                      "--main_process_port", "0"),
+    }[launcher]  # fmt: skip
+    source = tmp_path / "nowhere.csv"
+    launched = Launched(tmp_path / "log", *launch, RECIPE, "--data.source", str(source))
+    assert launched.wait() == 1
+    lines = launched.text().splitlines()
+    message = f"error: {source}: no such file."
+    assert lines[0] == message
+    if launcher == "two ranks":
+        assert lines[-2] == f"  traceback : {message}"
+    else:
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize("file", ["ddp", "zero2"])
+def test_a_launcher_may_start_a_single_process(file: str, options: tuple[str, ...]) -> None:
+    """As on a machine with one GPU; accelerate calls even that data parallel."""
+    config = ("--config_file", f"launch/accelerate/{file}.yaml", "--main_process_port", "0")
+    said = accelerate_launch(*config, "--num_processes", "1", RECIPE, *options, "--dry-run")
+    strategy = "single" if file == "ddp" else file
+    assert f"world size 1, strategy {strategy}," in said
 
 
 @pytest.mark.parametrize("case", ENVIRONMENTS)

@@ -183,6 +183,21 @@ def test_the_end_of_the_launcher_stops_the_run(
     assert f"after step {int(newest.name[5:])} of" in launched.text()
 
 
+@pytest.mark.parametrize(("launch", "count"), [(SINGLE, 1), (PAIR, 2)], ids=["single", "ddp"])
+def test_ctrl_c_saves_the_step(
+    start: Start, tmp_path: Path, launch: tuple[str, ...], count: int
+) -> None:
+    """The terminal tells the launcher, too; torchrun's ranks hear of it from there alone."""
+    launched = start(*launch)
+    in_the_loop(launched, count, tmp_path)
+    launched.ctrl_c()
+    assert launched.seconds_until_gone() <= WITHIN_SECONDS
+    assert launched.wait() != 0
+    assert launched.text().count("stopped by SIGINT after step ") == 1
+    (newest,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert f"stopped by SIGINT after step {int(newest.name[5:])} of" in launched.text()
+
+
 @pytest.fixture(scope="module")
 def short(bert: Path, corpus: Path) -> tuple[str, ...]:
     return (

@@ -22,7 +22,9 @@ def test_must_be_above_zero(name: str, value: float) -> None:
         TrainConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "max_grad_norm", "focal_gamma"])
+@pytest.mark.parametrize(
+    "name", ["weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"]
+)
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_must_not_be_negative(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^train\.{name}={value}: must be 0 or more\.$"):

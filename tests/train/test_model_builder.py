@@ -6,7 +6,8 @@ import pytest
 
 from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig
-from llmclf.train.engine import EffectiveLaunch, Strategy
+from llmclf.train.engine import EffectiveLaunch
+from llmclf.train.launch_check import Strategy
 from llmclf.train.model_builder import check_strategy
 
 
