@@ -22,17 +22,16 @@ from llmclf.train.config import TrainConfig
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
-
-def shards_weights(strategy: Strategy) -> bool:
-    """Whether weights are sharded, so that no device holds the whole model."""
-    return strategy in ("zero3", "zero3_offload", "fsdp2")
-
-
 PRECISION, ACCUMULATION, CLIPPING = (
     "ACCELERATE_MIXED_PRECISION",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
     "ACCELERATE_GRADIENT_CLIPPING",
 )
+
+
+def shards_weights(strategy: Strategy) -> bool:
+    """Whether weights are sharded, so that no device holds the whole model."""
+    return strategy in ("zero3", "zero3_offload", "fsdp2")
 
 
 def asked_strategy() -> Strategy:
