@@ -38,7 +38,7 @@ def main() -> None:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        record = {"seconds": time.perf_counter() - started, "loss": float(loss)}
+        record = {"seconds": time.perf_counter() - started, "loss": loss.item()}
         print(json.dumps(record), flush=True)
 
 
