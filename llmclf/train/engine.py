@@ -79,15 +79,12 @@ def start_engine(config: TrainConfig) -> Accelerator:
         # Left to itself, accelerate finds no backend for CPU ranks, and each would train alone.
         backend = {"backend": "gloo"} if on_cpu else {}
         handlers.append(InitProcessGroupKwargs(**backend, timeout=timeout()))
-    try:
-        accelerator = Accelerator(
-            # With cpu=True accelerate drops the DeepSpeed plugin without a word.
-            cpu=on_cpu and not strategy.startswith("zero"),
-            mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
-            kwargs_handlers=handlers,
-        )
-    except ValueError as error:  # WORLD_SIZE without RANK or MASTER_ADDR
-        raise LaunchError(f"WORLD_SIZE={size}, but the launch is incomplete: {error}.") from error
+    accelerator = Accelerator(
+        # With cpu=True accelerate drops the DeepSpeed plugin without a word.
+        cpu=on_cpu and not strategy.startswith("zero"),
+        mixed_precision={"fp32": "no", "bf16": "bf16"}[precision],
+        kwargs_handlers=handlers,
+    )
     check_in_force(accelerator, size, strategy)
     if strategy.startswith("zero"):
         own_deepspeed_settings(accelerator, config)

@@ -22,6 +22,8 @@ from llmclf.train.config import TrainConfig
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
+RENDEZVOUS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher tells each of several ranks beside their number."""
 PRECISION, ACCUMULATION, CLIPPING = (
     "ACCELERATE_MIXED_PRECISION",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
@@ -83,6 +85,13 @@ def check_launch(strategy: Strategy, on_cpu: bool) -> None:
             "train alone (it does so with --cpu, without mpirun). For real ranks on a CPU: "
             f"accelerate launch --config_file launch/accelerate/ddp.yaml --num_processes {lonely} "
             "RECIPE."
+        )
+    size = ranks.world_size()
+    missing = [name for name in RENDEZVOUS if name not in os.environ]
+    if size > 1 and missing:  # accelerate would make up a rank for each, or run one process
+        raise LaunchError(
+            f"WORLD_SIZE={size}, but the launch is incomplete: {', '.join(missing)} not set. Start "
+            "the ranks by accelerate launch or torchrun, or unset WORLD_SIZE for one process."
         )
     if strategy.startswith("zero"):
         if importlib.util.find_spec("deepspeed") is None:
