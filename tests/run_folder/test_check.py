@@ -35,7 +35,7 @@ def test_what_decides_no_result_is_marked_where_it_is_declared() -> None:
     assert changeable_keys(Classical(name="x", data=DATA)) == FREE
     assert changeable_keys(FineTune(name="x", data=DATA)) - FREE == {
         "train.micro_batch_size", "train.gradient_checkpointing", "train.log_every",
-        "train.checkpoint_every",
+        "train.checkpoint_every", "train.checkpoint_minutes",
     }  # fmt: skip
     assert changeable_keys(Prompt(name="x", data=DATA)) - FREE == {
         "prompt.token_budget", "api.key_variable", "api.concurrency", "api.timeout", "api.retries",
