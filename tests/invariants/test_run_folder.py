@@ -39,7 +39,7 @@ COST = {
     "total_parameters", "trainable_parameters", "train_tokens", "train_tokens_per_second", "flops",
     "mfu", "devices", "device_hours", "input_tokens", "output_tokens", "price",
     "train_energy_joules", "predict_energy_joules", "energy_meters", "latency_p50_seconds",
-    "latency_p99_seconds",
+    "latency_p99_seconds", "predict_precision",
 }  # fmt: skip
 IN_FORCE = {
     "world_size", "strategy", "precision", "micro_batch_size", "accumulation", "global_batch_size",
@@ -87,7 +87,8 @@ def test_results_and_cost_have_every_key(experiment: Experiment) -> None:
     assert {key for key in COST - energy if cost[key] is None} == unknown
     # Whether there is a meter depends on the machine; all are there, or none.
     assert len({cost[key] is None for key in energy}) == 1
-    unknown |= energy
+    assert cost["predict_precision"] == "fp32"
+    unknown |= energy | {"predict_precision"}
     assert all(cost[key] > 0 for key in COST - unknown)
     assert cost["devices"] == 1
     assert cost["trainable_parameters"] == cost["total_parameters"]
