@@ -83,10 +83,11 @@ def _let_waiting_threads_sleep() -> None:
     """Have OpenMP's threads sleep soon when they wait for each other, unless the user has said how.
 
     GNU's libgomp, which torch brings along, turns in a loop for milliseconds first, and takes the
-    processor from whatever else runs, the very thread that it waits for among them: a step took
-    2.8 times as long beside one other busy process, and takes 1.7 times as long with this count, at
-    no loss alone (docs/measured.md). It reads the variable when it is loaded, with torch: hence
-    here, before anything imports that. Other runtimes (libiomp, libomp) do not read it.
+    processor from whatever else runs, the very thread that it waits for among them: a step took 3.0
+    times as long beside one other busy process, and takes 1.4 times as long with this count, which
+    costs a few percent alone (docs/measured.md). It reads the variable when it is loaded, with
+    torch: hence here, before anything imports that. Other runtimes (libiomp, libomp) do not read
+    it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
