@@ -101,25 +101,6 @@ class FsdpStrategy(TorchStrategy):
 
     sharded = True
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        max_grad_norm: float,
-        block: str,
-    ) -> None:
-        plugin = accelerator.state.fsdp_plugin
-        # Left to itself, accelerate shards what transformers will not split over devices: parts of
-        # a block within the block, embeddings within themselves, or nothing at all.
-        plugin.transformer_cls_names_to_wrap = [block]
-        if plugin.mixed_precision_policy is not None:
-            plugin.mixed_precision_policy = dataclasses.replace(
-                plugin.mixed_precision_policy, reduce_dtype=torch.float32
-            )
-        super().__init__(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
-
     def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward: ranks add up their gradients in each micro-batch, or every
         rank would keep the gradients of the whole model until the last."""
@@ -209,10 +190,27 @@ def start_strategy(
     """Hand model and optimizer over to what this launch asks for. ``max_grad_norm``: the norm that
     gradients are clipped to, 0: none; ``block``: class of the model's transformer blocks."""
     asked = strategy_of(accelerator)
+    kind: type[TorchStrategy | DeepSpeedStrategy] = TorchStrategy
+    if asked.startswith("zero"):
+        kind = DeepSpeedStrategy
     if asked == "fsdp2":
-        return FsdpStrategy(accelerator, model, optimizer, max_grad_norm=max_grad_norm, block=block)
-    kind = DeepSpeedStrategy if asked.startswith("zero") else TorchStrategy
+        kind = FsdpStrategy
+        _shard_by_block(accelerator, block)
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
+
+
+def _shard_by_block(accelerator: Accelerator, block: str) -> None:
+    """Have FSDP2 make a unit of each transformer block, and add up gradients in fp32.
+
+    Left to itself, accelerate shards what transformers will not split over devices: parts of a
+    block within the block, embeddings within themselves, or nothing at all.
+    """
+    plugin = accelerator.state.fsdp_plugin
+    plugin.transformer_cls_names_to_wrap = [block]
+    if plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = dataclasses.replace(
+            plugin.mixed_precision_policy, reduce_dtype=torch.float32
+        )
 
 
 def _start_state(state: dict[str, Any], parameter: torch.Tensor) -> None:
