@@ -34,8 +34,8 @@ from llmclf.compat.transformers import without_zero3_init
 from llmclf.model.config import ModelConfig, Quantize
 from llmclf.model.family import block_of, family_of
 from llmclf.model.tune import enable_gradient_checkpointing, set_training_mode, tune
-from llmclf.plan.states import Precision, Weight, inventory
-from llmclf.train.config import TrainConfig
+from llmclf.plan.states import Weight, inventory
+from llmclf.train.config import Precision, TrainConfig
 
 Device = Literal["cuda", "cpu"]
 EFFICIENT_ATTENTION_ALIGNMENT = 16  # a mask of another width is padded, hence copied

@@ -16,8 +16,8 @@ from llmclf.config import ConfigError
 from llmclf.model.config import QUANTIZED_METHODS, ModelConfig, Quantize, Tune
 from llmclf.plan.activations import Activations, Device, Setting, Traces
 from llmclf.plan.phases import Ends, ends
-from llmclf.plan.states import Precision, States, model_states
-from llmclf.train.config import TrainConfig
+from llmclf.plan.states import States, model_states
+from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch
 from llmclf.train.launch_check import Strategy, shards_weights
 from llmclf.train.model_builder import strategy_problem

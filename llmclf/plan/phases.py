@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmclf.model.config import ModelConfig
-from llmclf.plan.states import BF16, FP32, Precision, States, Weight, quantized_bytes
+from llmclf.model.config import ModelConfig, Quantize
+from llmclf.plan.states import BF16, FP32, States, Weight, stored
+from llmclf.train.config import Precision
 from llmclf.train.launch_check import Strategy, shards_weights
-from llmclf.train.saved import precision_to_predict
+from llmclf.train.saved import saved_precision
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,19 @@ def ends(
 
     ``precision``: of training; ``capacity``: bytes of a device, None: not known.
     """
-    size = BF16 if precision == "bf16" else FP32
-    sharded = shards_weights(strategy)
-    quantized = model.quantize != "none"
-    whole = _bytes(weights, model, size)
-    kept = states.weights + states.optimizer
+    quantized, sharded = model.quantize != "none", shards_weights(strategy)
+    whole = _bytes(weights, model.quantize, precision)
     # bitsandbytes makes its layers whole on each device, and only then are they cut.
     load = max(states.weights, whole) if quantized and sharded else states.weights
-    if quantized and model.save == "adapter" and not sharded:
-        return Ends(load, _bytes(weights, model, FP32), "fp32")
     count = sum(w.numel for w in weights)
-    predict = None if sharded else precision_to_predict(precision, count, capacity)
+    predict = saved_precision(model, strategy, precision, parameters=count, capacity=capacity)
     if predict is None:  # the trained model stays
-        return Ends(load, kept + whole * quantized, precision)
-    return Ends(load, count * (FP32 if predict == "fp32" else BF16), predict)
+        return Ends(load, states.weights + states.optimizer + whole * quantized, precision)
+    as_saved = model.quantize if model.save == "adapter" else "none"
+    return Ends(load, _bytes(weights, as_saved, predict), predict)
 
 
-def _bytes(weights: Sequence[Weight], model: ModelConfig, size: int) -> int:
-    """Bytes of a whole model whose float weights have ``size`` bytes."""
-    return sum(
-        quantized_bytes(w, model.quantize)
-        if model.quantize != "none" and w.quantizable
-        else w.numel * size
-        for w in weights
-    )
+def _bytes(weights: Sequence[Weight], quantize: Quantize, precision: Precision) -> int:
+    """Bytes of a whole model whose float weights are in ``precision``."""
+    size = BF16 if precision == "bf16" else FP32
+    return sum(stored(w, quantize, size) for w in weights)

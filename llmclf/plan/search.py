@@ -12,8 +12,8 @@ from llmclf.model.config import ModelConfig, Quantize, Tune
 from llmclf.model.family import family_of
 from llmclf.plan.activations import Traces
 from llmclf.plan.footprint import Bytes, PlannedRun, impossible, largest_micro_batch
-from llmclf.plan.states import STRATEGIES, Precision
-from llmclf.train.config import TrainConfig
+from llmclf.plan.states import STRATEGIES
+from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.launch_check import Strategy
 
 METHODS: tuple[tuple[Tune, Quantize], ...] = (

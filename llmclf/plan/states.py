@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from llmclf.model.config import Quantize
 from llmclf.model.family import Family, block_of
-from llmclf.train.config import TrainConfig
+from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.launch_check import Strategy
 from llmclf.train.optimizer import parameter_groups
-
-Precision = Literal["fp32", "bf16"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 FP32, BF16 = 4, 2  # bytes
@@ -153,7 +151,7 @@ def _replicated(weights: Sequence[Weight], precision: Precision, quantize: Quant
     learning = [w for w in weights if w.learns]
     count = _numel(learning)
     return States(
-        weights=sum(_stored(w, quantize, _autocast_size(w, precision)) for w in weights),
+        weights=sum(stored(w, quantize, _autocast_size(w, precision)) for w in weights),
         gradients=FP32 * count,
         optimizer=ADAM_MOMENTS * count + FP32 * len(learning),
         workspace=_dequantized(weights, quantize),
@@ -164,7 +162,8 @@ def _autocast_size(weight: Weight, precision: Precision) -> int:
     return BF16 if precision == "bf16" and weight.matrix and not weight.learns else FP32
 
 
-def _stored(weight: Weight, quantize: Quantize, size: int) -> int:
+def stored(weight: Weight, quantize: Quantize, size: int) -> int:
+    """Bytes of a whole weight: quantised if it can be, else of ``size`` bytes an element."""
     if quantize != "none" and weight.quantizable:
         return quantized_bytes(weight, quantize)
     return weight.numel * size
@@ -190,7 +189,7 @@ def _zero_1_2(
     size = BF16 if precision == "bf16" else FP32
     groups = _by_group(weights)
     part = {g: -(-_numel(members) // (2 * world_size)) * 2 for g, members in groups.items()}
-    frozen = sum(_stored(w, quantize, size) for w in weights if not w.learns)
+    frozen = sum(stored(w, quantize, size) for w in weights if not w.learns)
     gradients = max(
         sum(_reduced_to(rank, members, part[g]) for g, members in groups.items())
         for rank in range(world_size)

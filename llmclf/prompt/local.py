@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
@@ -261,13 +262,7 @@ def prepare(
     encoder = PromptEncoder(config, PromptTokenizer(tokenizer, max_length=tokens, chat=chat), train)
     encoded = [encoder.encode(variant) for variant in variants]
     num_embeddings: int = hf_config.get_text_config().vocab_size
-    check_token(
-        max(variant.largest_token() for variant in encoded),
-        "a prompt",
-        tokenizer,
-        num_embeddings=num_embeddings,
-        checkpoint=checkpoint,
-    )
+    _check_tokens(encoded, tokenizer, num_embeddings, checkpoint)
     scorer = None
     refused = None
     if weights:
@@ -295,6 +290,22 @@ def prepare(
         encoded=encoded,
         scorer=scorer,
         refused=refused,
+    )
+
+
+def _check_tokens(
+    encoded: list[EncodedVariant],
+    tokenizer: PreTrainedTokenizerBase,
+    num_embeddings: int,
+    checkpoint: str,
+) -> None:
+    """Raise ConfigError for a prompt with a token that the model has no embedding for."""
+    check_token(
+        max(variant.largest_token() for variant in encoded),
+        "a prompt",
+        tokenizer,
+        num_embeddings=num_embeddings,
+        checkpoint=checkpoint,
     )
 
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 from llmclf.config import ConfigError, changeable
 
+Precision = Literal["fp32", "bf16"]
+"""What a run computes in, once ``auto`` is resolved."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

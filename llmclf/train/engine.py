@@ -19,7 +19,7 @@ from llmclf.data.batches import accumulation_steps
 from llmclf.supervise import out_of_memory
 from llmclf.supervise.gpus import check_gpus
 from llmclf.supervise.waiting import doing, timeout
-from llmclf.train.config import TrainConfig
+from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.launch_check import (
     Strategy,
     asked_strategy,
@@ -35,7 +35,7 @@ class EffectiveLaunch:
 
     world_size: int
     strategy: Strategy
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     micro_batch_size: int
     accumulation: int
     global_batch_size: int
@@ -174,7 +174,7 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
                 accelerator.wait_for_everyone()
 
 
-def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Literal["fp32", "bf16"]:
+def resolve_precision(precision: Literal["auto", "fp32", "bf16"]) -> Precision:
     """Turn ``auto`` into bf16 where the device computes it in hardware."""
     if precision != "auto":
         return precision

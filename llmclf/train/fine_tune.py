@@ -38,12 +38,12 @@ from llmclf.run_folder.metrics import MetricsLog
 from llmclf.supervise.gpus import idle_gpus
 from llmclf.supervise.waiting import doing
 from llmclf.train.checkpoint import Checkpoints, State
-from llmclf.train.config import TrainConfig
+from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy
 from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
-from llmclf.train.saved import Precision, check_logits, load_saved, precision_to_predict
+from llmclf.train.saved import check_logits, load_saved, saved_precision
 
 ROUND_TRIP_ROWS = 8
 ROUND_TRIP_TOLERANCE = {  # of the logits' own size
@@ -225,14 +225,15 @@ class PreparedFineTune:
     def saved_precision(self) -> Precision | None:
         """Precision of the saved model when it predicts; None where no device holds it, and the
         trained one predicts."""
-        config, device = self.builder.config, self.accelerator.device
-        if self.launch.shards_weights:
-            return None
-        if device.type == "cpu" or (config.quantize != "none" and config.save == "adapter"):
-            return "fp32"
-        capacity = torch.cuda.get_device_properties(device).total_memory
-        total, _ = count_parameters(self.meta_model)
-        return precision_to_predict(self.launch.precision, total, capacity)
+        device = self.accelerator.device
+        on_gpu = device.type == "cuda"
+        return saved_precision(
+            self.builder.config,
+            self.launch.strategy,
+            self.launch.precision,
+            parameters=count_parameters(self.meta_model)[0],
+            capacity=torch.cuda.get_device_properties(device).total_memory if on_gpu else None,
+        )
 
     def tolerance(self, precision: Precision) -> float:
         """How much the saved model's logits may differ in a precision, as a share of their size."""

@@ -18,7 +18,7 @@ from llmclf.compat.accelerate import launch_arguments
 from llmclf.compat.deepspeed import do_without_shared_memory_kernel
 from llmclf.config import LaunchError
 from llmclf.extras import install_hint
-from llmclf.train.config import TrainConfig
+from llmclf.train.config import Precision, TrainConfig
 
 Strategy = Literal["single", "ddp", "zero1", "zero2", "zero3", "zero3_offload", "fsdp2"]
 
@@ -124,7 +124,7 @@ def parent_launch() -> argparse.Namespace | None:
     return launch_arguments(words[is_launch[0] + 1 :]) if is_launch else None
 
 
-def check_settings(config: TrainConfig, precision: Literal["fp32", "bf16"]) -> None:
+def check_settings(config: TrainConfig, precision: Precision) -> None:
     """Raise LaunchError where the launch sets what the recipe decides, and to something else: it
     would be dropped.
 

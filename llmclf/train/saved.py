@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ from llmclf.data.batches import plan_prediction
 from llmclf.data.corpus import Split
 from llmclf.data.encode import encode
 from llmclf.evaluate.calibration import Calibration
+from llmclf.model.config import ModelConfig
 from llmclf.model.quantize import keep_layout
+from llmclf.train.config import Precision
+from llmclf.train.launch_check import Strategy, shards_weights
 from llmclf.train.predict import check_tokens, collator
 
 BATCH_SIZE = 32
-Precision = Literal["fp32", "bf16"]
 WEIGHTS_SHARE = 0.8
 """Of a device's memory, what a model's weights may take when it predicts."""
 
@@ -44,6 +46,23 @@ def precision_to_predict(
     if capacity is None or 4 * parameters <= WEIGHTS_SHARE * capacity:
         return "fp32"
     return "bf16" if precision == "bf16" and 2 * parameters <= WEIGHTS_SHARE * capacity else None
+
+
+def saved_precision(
+    model: ModelConfig,
+    strategy: Strategy,
+    precision: Precision,
+    *,
+    parameters: int,
+    capacity: int | None,
+) -> Precision | None:
+    """As :func:`precision_to_predict`, for any run: None also where no device holds the whole
+    model, and fp32 beside weights that are saved quantised."""
+    if shards_weights(strategy):
+        return None
+    if model.quantize != "none" and model.save == "adapter":
+        return "fp32"
+    return precision_to_predict(precision, parameters, capacity)
 
 
 def load_saved(

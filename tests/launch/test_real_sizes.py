@@ -48,7 +48,7 @@ def finished(launched: Launched) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def alone() -> dict[tuple[str, str], Path]:
     """Runs of one process, by checkpoint and method, filled in as they are asked for."""
     return {}
 
