@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, logit, softmax
 
 from llmclf.atomic import write_text
 from llmclf.config import dump_json
@@ -41,7 +41,7 @@ class Calibration:
     rows: int = 0
     """Validation rows that it was fitted on."""
     note: str | None = None
-    """Why nothing was fitted."""
+    """Why nothing was fitted, or what is odd about what was."""
 
     def apply(self, predictions: Predictions) -> Predictions:
         """The predictions with calibrated probabilities, and with thresholds when multilabel."""
@@ -111,12 +111,13 @@ def tempered(predictions: Predictions, temperature: float) -> np.ndarray:
 def temper(p_NC: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndarray:
     """Probabilities as if their logits were divided by ``temperature``, float64 (N, C).
 
-    Probabilities are logits enough: a softmax forgets no more than a constant of each row.
+    Probabilities are logits enough: a softmax forgets no more than a constant of each row. What is
+    certain stays so, since its logit is infinite.
     """
     if temperature == 1:
         return p_NC
     if multilabel:
-        return expit(_finite_logit(p_NC) / temperature)
+        return expit(logit(p_NC) / temperature)
     with np.errstate(divide="ignore"):
         return softmax(np.log(p_NC) / temperature, axis=1)
 
@@ -136,9 +137,11 @@ def fit(validation: Predictions | None) -> Calibration:
     if bool((validation.probabilities == validation.probabilities[0]).all()):
         return Calibration(rows=rows, note="every row has the same probabilities")
     if bool((validation.predicted == validation.targets).all()):
-        note, temperature = "every validation row is classified rightly", 1.0
+        temperature = 1.0
+        note: str | None = "every validation row is classified rightly"
     else:
-        note, temperature = None, fit_temperature(validation)
+        temperature = fit_temperature(validation)
+        note = _at_a_bound(temperature)
     thresholds = None
     if validation.multilabel:
         calibrated = tempered(validation, temperature)
@@ -147,22 +150,15 @@ def fit(validation: Predictions | None) -> Calibration:
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature of the lowest negative log-likelihood, within TEMPERATURES."""
-    p, targets = predictions.probabilities, predictions.targets
-    # As floors: a row that is surely wrong would else decide alone, with an infinite loss.
-    if predictions.multilabel:
-        logits = _finite_logit(p)
-        signs = np.where(targets == 1, 1.0, -1.0)
+    """The temperature of the lowest negative log-likelihood, within TEMPERATURES.
 
-        def loss(log_temperature: float) -> float:
-            return float(np.logaddexp(0, -signs * logits / np.exp(log_temperature)).mean())
+    It is the likelihood that is reported, clipped alike: a row whose true label has probability 0
+    loses the same at any temperature, so it cannot decide alone. 1 where no other is better.
+    """
 
-    else:
-        logits, truth = np.log(np.maximum(p, np.finfo(np.float64).tiny)), np.arange(len(p))
-
-        def loss(log_temperature: float) -> float:
-            scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-            return -float(scaled[truth, targets].mean())
+    def loss(log_temperature: float) -> float:
+        changed = tempered(predictions, float(np.exp(log_temperature)))
+        return nll(replace(predictions, probabilities=changed))
 
     minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     # Rows that say nothing of it, such as a majority baseline's, leave it where it is.
@@ -170,9 +166,12 @@ def fit_temperature(predictions: Predictions) -> float:
     return float(np.exp(minimum.x)) if better else 1.0
 
 
-def _finite_logit(p: np.ndarray) -> np.ndarray:
-    tiny = np.finfo(np.float64).tiny
-    return logit(np.clip(p, tiny, 1 - np.finfo(np.float64).epsneg))
+def _at_a_bound(temperature: float) -> str | None:
+    """What to say of a temperature that the search would have taken further."""
+    for bound in TEMPERATURES:
+        if abs(np.log(temperature / bound)) < 1e-3:
+            return f"the temperature is at the bound of its search, {bound:g}"
+    return None
 
 
 def best_threshold(p_N: np.ndarray, targets_N: np.ndarray) -> float:

@@ -68,6 +68,35 @@ def test_the_right_temperature_is_found_for_several_labels() -> None:
     assert fit(several(expit(logits), targets)).temperature == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_row_that_is_surely_wrong_does_not_decide_alone(multilabel: bool) -> None:
+    """Nearest neighbours give 0 to labels that no neighbour has."""
+    found = drawn(100, 1.0)
+    if multilabel:
+        rng = np.random.default_rng(0)
+        p = expit(rng.normal(scale=2, size=(100, 3)))
+        found = several(p, rng.random(p.shape) < p)
+    p = found.probabilities.copy()
+    row = 0 if multilabel else int(np.flatnonzero(found.predicted == found.targets)[0])
+    if multilabel:
+        p[row, 0] = 1.0 - found.targets[row, 0]
+    else:
+        p[row] = np.eye(3)[(found.targets[row] + 1) % 3]
+    surely_wrong = replace(found, probabilities=p)
+    fitted = fit(surely_wrong)
+    assert 0.6 < fitted.temperature < 2.5
+    before, after = summary(surely_wrong), summary(fitted.apply(surely_wrong))
+    assert after["nll"] <= before["nll"]
+    assert after["ece"] < before["ece"] + 0.05
+
+
+def test_a_temperature_at_the_bound_of_its_search_is_said() -> None:
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(scale=200, size=(200, 3)), rng.integers(0, 3, 200)
+    note = fit(single(logits.clip(-15, 15) * 2, targets)).note
+    assert note is not None and "at the bound of its search, 20" in note
+
+
 def test_other_rows_are_better_calibrated_by_it() -> None:
     fitted = fit(drawn(500, 2.5))
     test = drawn(5000, 2.5, seed=1)
