@@ -50,14 +50,15 @@ class ScoreColumns:
         )
         return cls(lines, predictions.multilabel, np.logical_not((true | given).any(axis=0)))
 
-    def scores(self, sums_RK: np.ndarray, rows: float) -> dict[str, np.ndarray]:
-        """All METRICS, each float64 (R,), from sums over resamples of ``rows`` rows.
+    def scores(self, sums_RK: np.ndarray, rows: np.ndarray | float) -> dict[str, np.ndarray]:
+        """All METRICS, each float64 (R,), from sums over resamples of ``rows`` rows, (R,) or one
+        number for all; NaN for a resample of no row.
 
         As :func:`llmclf.evaluate.scores.score` has them, but for a label that the data have and a
         resample lacks: it is left out of that resample's macro-F1. A zero would say of the method
         what is due to the draw.
         """
-        sums_RK = sums_RK.astype(np.float64)
+        sums_RK, rows = sums_RK.astype(np.float64), np.asarray(rows, dtype=np.float64)
         labels = len(self.absent_C)
         hit, given, true = (sums_RK[:, i * labels : (i + 1) * labels] for i in range(3))
         right, nll, brier = sums_RK[:, 3 * labels : 3 * labels + 3].T
@@ -68,14 +69,14 @@ class ScoreColumns:
             "macro_f1": f1.sum(axis=1) / counted.sum(axis=1),
             "accuracy": right / rows,
             "weighted_f1": (f1 * true).sum(axis=1) / np.maximum(true.sum(axis=1), 1),
-            "mcc": self._matthews(hit, given, true, rows),
+            "mcc": self._matthews(hit, given, true, rows[..., None] if self.multilabel else rows),
             "nll": nll / rows,
             "brier": brier / rows,
             "ece": np.abs(gaps).sum(axis=1) / rows,
         }
 
     def _matthews(
-        self, hit: np.ndarray, given: np.ndarray, true: np.ndarray, rows: float
+        self, hit: np.ndarray, given: np.ndarray, true: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
         """Matthews correlation R_K of Gorodkin (2004); when multilabel the mean over the labels."""
         if self.multilabel:

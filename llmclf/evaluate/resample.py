@@ -74,12 +74,13 @@ def _resample_fold(
 ) -> None:
     widths = [c.lines_NK.shape[1] for c in columns.values()]
     lines = np.concatenate([c.lines_NK for c in columns.values()], axis=1)
-    rows, units = len(lines), _grouped(lines, rng)
+    units, counts = _grouped(lines, rng)
     ends = np.cumsum(widths)[:-1]
     draws = {key: {m: np.empty(resamples) for m in METRICS} for key in columns}
     for start in range(0, resamples, BLOCK):
         block = slice(start, min(start + BLOCK, resamples))
-        sums = _weights(len(units), block.stop - block.start, rng) @ units
+        weights = _weights(len(units), block.stop - block.start, rng)
+        sums, rows = weights @ units, weights @ counts
         for key, part in zip(columns, np.split(sums, ends, axis=1), strict=True):
             for metric, values in columns[key].scores(part, rows).items():
                 draws[key][metric][block] = values
@@ -88,12 +89,12 @@ def _resample_fold(
     parts = dict(zip(columns, np.split(units, ends, axis=1), strict=True))
     for name, sampled in samples.items():
         mine = [key for key in columns if key[0] == name]
-        whole = [columns[key].scores(wholes[key], rows) for key in mine]
+        whole = [columns[key].scores(wholes[key], counts.sum(keepdims=True)) for key in mine]
         for metric in METRICS:
             sampled.values[metric].append(np.array([w[metric][0] for w in whole]))
             sampled.rows[metric].append(np.mean([draws[key][metric] for key in mine], axis=0))
         if sampled.jackknife is not None:
-            left = rows * (1 - 1 / len(units))
+            left = np.maximum(counts.sum() - counts, 1)  # of a single row nothing is left
             without = [columns[key].scores(wholes[key] - parts[key], left) for key in mine]
             for metric in METRICS:
                 sampled.jackknife[metric] = np.mean([w[metric] for w in without], axis=0)
@@ -107,13 +108,15 @@ def _weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray
     return counts.reshape(resamples, units).astype(np.float32)
 
 
-def _grouped(lines: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The rows, or sums of random groups of equally many where there are too many rows."""
+def _grouped(lines: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, or sums of random groups where there are too many rows; and how many rows each has,
+    float32 (units,): a resample of groups has as many rows as its groups."""
     if len(lines) <= MOST_UNITS:
-        return lines
+        return lines, np.ones(len(lines), np.float32)
     order = rng.permutation(len(lines))
     starts = np.linspace(0, len(lines), MOST_UNITS, endpoint=False).astype(np.int64)
-    return np.add.reduceat(lines[order], starts, axis=0)
+    counts = np.diff(starts, append=len(lines)).astype(np.float32)
+    return np.add.reduceat(lines[order], starts, axis=0), counts
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

@@ -300,3 +300,39 @@ def test_p_values_stay_between_0_and_1() -> None:
             for bound in (-0.5, 0.0, 0.5):
                 assert 0 <= p_not_above(draws, bound, correction) <= 1
                 assert 0 <= p_not_below(draws, bound, correction) <= 1
+
+
+def plain_bootstrap(right: np.ndarray, p_truth: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Normal 95% intervals of accuracy and NLL: over so many rows a bootstrap's, too."""
+    values = {"accuracy": right.astype(float), "nll": -np.log(p_truth)}
+    half = {k: 1.96 * v.std(ddof=1) / len(v) ** 0.5 for k, v in values.items()}
+    return {k: (v.mean() - half[k], v.mean() + half[k]) for k, v in values.items()}
+
+
+@pytest.mark.parametrize("rows", [19_999, 20_000, 20_001, 25_000, 30_000, 100_000])
+@pytest.mark.parametrize("skill", [1.8, 4.5])
+def test_intervals_over_many_rows_are_those_of_a_plain_bootstrap(rows: int, skill: float) -> None:
+    """Rows are put into groups above 20,000, of which some may have one row more."""
+    predictions = drawn(rows, skill, rows)
+    found = compare({"a": once(predictions)}, resamples=1000).estimates["a"]
+    right = predictions.predicted == predictions.targets
+    truth = predictions.probabilities[np.arange(rows), predictions.targets]
+    for metric, (low, high) in plain_bootstrap(right, truth).items():
+        width = high - low
+        one = found[metric]
+        assert (one.low, one.high) == pytest.approx((low, high), abs=0.2 * width), metric
+    for metric in ("macro_f1", "mcc", "weighted_f1", "brier", "ece"):
+        one, part = found[metric], np.arange(rows) % 5 == 0
+        fifth = compare({"a": once(predictions.take(np.flatnonzero(part)))}, resamples=1000)
+        narrower = (one.high - one.low) / (
+            fifth.estimates["a"][metric].high - fifth.estimates["a"][metric].low
+        )
+        assert narrower == pytest.approx(5**-0.5, rel=0.3), metric
+
+
+def test_one_test_row_has_a_score_and_no_error() -> None:
+    one = A.take([0])
+    found = compare({"a": once(one), "b": once(B.take([0]))}, resamples=1000)
+    assert found.rows == 1 and found.differences[0].p_value == 1
+    for estimate in found.estimates["a"].values():
+        assert np.isfinite([estimate.low, estimate.high]).all()
