@@ -7,7 +7,7 @@ resampled together for all methods, so a difference is judged row by row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -16,19 +16,21 @@ from scipy.stats import binomtest
 from llmclf.config import DataError
 from llmclf.evaluate.align import aligned
 from llmclf.evaluate.columns import METRICS
+from llmclf.evaluate.flips import Effects, effects, no_difference
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     Correction,
     Runs,
     Sampled,
+    StudentT,
+    beyond_rows,
     combine,
-    extra_of_seeds,
     interval,
+    of_seeds,
     p_not_above,
     p_not_below,
     resample,
     stream,
-    two_sided,
 )
 
 ALPHA = 0.05
@@ -84,7 +86,8 @@ class Difference:
     high: float
     """95% interval, its lower end ``low``, paired by row."""
     p_value: float
-    """Two-sided p value of no difference, from the resamples."""
+    """Two-sided p value of no difference, by exchanging the two row by row; the interval holds 0
+    where it is 0.05 or more."""
     p_holm: float
     """The p value of no difference, corrected over all pairs of methods (Holm 1979)."""
     p_equivalent: float
@@ -183,13 +186,38 @@ def _differences(
         sampled, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
     )
     pairs = list(combinations(order, 2))
-    differences = [
-        _difference(pair, sampled, runs, metric=metric, margin=margin, seed=seed) for pair in pairs
-    ]
-    corrected = holm([difference.p_value for difference in differences])
+    if not pairs:
+        return ()
+    of_rows = effects(runs, pairs, metric)
+    p_values = p_no_difference(sampled, pairs, of_rows, metric, seed)
     return tuple(
-        replace(difference, p_holm=p) for difference, p in zip(differences, corrected, strict=True)
+        _difference(
+            pair,
+            sampled,
+            runs,
+            metric=metric,
+            margin=margin,
+            seed=seed,
+            p_values=both,
+            largest=float(largest),
+        )
+        for pair, both, largest in zip(
+            pairs, zip(p_values, holm(p_values), strict=True), of_rows.largest_P, strict=True
+        )
     )
+
+
+def p_no_difference(
+    sampled: Mapping[str, Sampled],
+    pairs: Sequence[tuple[str, str]],
+    of_rows: Effects,
+    metric: str,
+    seed: int,
+) -> list[float]:
+    """Two-sided p value of no difference of each pair, with the error of rows, folds and seeds."""
+    resamples = len(next(iter(sampled.values())).rows[metric][0])
+    errors = [_beyond_rows(sampled, pair, metric) for pair in pairs]
+    return no_difference(of_rows, errors, resamples=resamples, rng=stream(seed, "exchanged"))
 
 
 def _difference(
@@ -200,6 +228,8 @@ def _difference(
     metric: str,
     margin: float,
     seed: int,
+    p_values: tuple[float, float],
+    largest: float,
 ) -> Difference:
     a, b = (sampled[name] for name in pair)
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
@@ -209,20 +239,41 @@ def _difference(
         without = a.jackknife[metric] - b.jackknife[metric]
         correction = Correction.of(value, draws, without)
     low, high = interval(draws, correction)
-    p_value = two_sided(draws, correction)
-    outside = p_not_above(draws, -margin, correction), p_not_below(draws, margin, correction)
-    p_equivalent = max(outside)
+    if p_values[0] >= ALPHA:
+        low, high = min(low, 0.0), max(high, 0.0)
+    p_equivalent = _outside(draws, margin, correction, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],
         b=pair[1],
         value=value,
         low=low,
         high=high,
-        p_value=p_value,
-        p_holm=p_value,
+        p_value=p_values[0],
+        p_holm=p_values[1],
         p_equivalent=p_equivalent,
         equivalent=p_equivalent < ALPHA,
         mcnemar=mcnemar(runs[pair[0]], runs[pair[1]]),
+    )
+
+
+def _outside(
+    draws: np.ndarray,
+    margin: float,
+    correction: Correction,
+    largest: float,
+    rng: np.random.Generator,
+) -> float:
+    """p value of a difference of the margin or more, from draws of it.
+
+    Rows that were not drawn may differ though none was seen that does, so one row more is added on
+    the side in question, of the ``largest`` effect and with an exponential weight: where one method
+    alone is ever wrong that is the bound of Clopper and Pearson (1934), for rows of uneven weight
+    that of Fay and Feuer (1997).
+    """
+    unseen = largest * rng.standard_exponential(len(draws))
+    return max(
+        p_not_above(draws - unseen, -margin, correction),
+        p_not_below(draws + unseen, margin, correction),
     )
 
 
@@ -231,17 +282,25 @@ def paired_draws(
 ) -> np.ndarray:
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
     common, seeds are not. ``sampled``: by method; ``pair``: the names of the two."""
-    a, b = (sampled[name] for name in pair)
+    drawn = np.mean(_paired_rows(sampled, pair, metric), axis=0)
     rng = stream(seed, "\0".join(sorted(pair)))
-    rows = [x - y for x, y in zip(a.rows[metric], b.rows[metric], strict=True)]
-    if len(rows) > 1:
-        values = [
-            np.array([x.mean() - y.mean()])
-            for x, y in zip(a.values[metric], b.values[metric], strict=True)
-        ]
-        return combine(values, rows, rng)
-    seeds = [one.values[metric][0] for one in (a, b)]
-    return rows[0] + extra_of_seeds(seeds, len(rows[0]), rng)
+    return drawn + _beyond_rows(sampled, pair, metric).draws(len(drawn), rng)
+
+
+def _paired_rows(
+    sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: str
+) -> list[np.ndarray]:
+    a, b = (sampled[name].rows[metric] for name in pair)
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _beyond_rows(sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: str) -> StudentT:
+    """What folds or seeds add to the error of a difference."""
+    a, b = (sampled[name].values[metric] for name in pair)
+    if len(a) == 1:
+        return of_seeds([a[0], b[0]])
+    differences = [np.array([x.mean() - y.mean()]) for x, y in zip(a, b, strict=True)]
+    return beyond_rows(differences, _paired_rows(sampled, pair, metric))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmclf.evaluate.paired import ALPHA, Tested, align, holm, paired_draws
-from llmclf.evaluate.resample import Sampled, combine, interval, resample, stream, two_sided
+from llmclf.evaluate.flips import effects
+from llmclf.evaluate.paired import ALPHA, Tested, align, holm, p_no_difference, paired_draws
+from llmclf.evaluate.resample import Runs, Sampled, combine, interval, resample, stream
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing
 
 
@@ -36,7 +37,8 @@ def break_even(
         for method, budgets in curves.items()
         for budget, runs in budgets.items()
     }
-    sampled = resample(align(cells), resamples=resamples, seed=seed)
+    runs = align(cells)
+    sampled = resample(runs, resamples=resamples, seed=seed)
     points = {
         method: tuple(
             _point(sampled[cell_name(method, budget)], method, budget, per_class, metric, seed)
@@ -49,7 +51,7 @@ def break_even(
         for method, budgets in curves.items()
         for reference in references
         if len(budgets) > 1 and reference != method and reference in curves
-        for crossing in [_crossing(method, reference, curves, sampled, metric, seed)]
+        for crossing in [_crossing(method, reference, curves, runs, sampled, metric, seed)]
     ]
     return BreakEven(curves=points, crossings=tuple(crossings))
 
@@ -83,29 +85,23 @@ def _crossing(
     method: str,
     reference: str,
     curves: Mapping[str, Mapping[int, Sequence[Tested]]],
+    runs: Mapping[str, Runs],
     sampled: Mapping[str, Sampled],
     metric: str,
     seed: int,
 ) -> Crossing:
     level = min(curves[reference]) if len(curves[reference]) == 1 else None
     budgets = sorted(b for b in curves[method] if level is not None or b in curves[reference])
-    draws = {
-        budget: paired_draws(
-            sampled,
-            (cell_name(method, budget), cell_name(reference, level or budget)),
-            metric,
-            seed,
-        )
-        for budget in budgets
-    }
+    pairs = [(cell_name(method, b), cell_name(reference, level or b)) for b in budgets]
+    draws = [paired_draws(sampled, pair, metric, seed) for pair in pairs]
     ahead = {
         budget: sampled[cell_name(method, budget)].value(metric)
         > sampled[cell_name(reference, level or budget)].value(metric)
         for budget in budgets
     }
-    p_values = holm([two_sided(draws[budget]) for budget in budgets])
+    p_values = holm(p_no_difference(sampled, pairs, effects(runs, pairs, metric), metric, seed))
     first = [b for b, p in zip(budgets, p_values, strict=True) if p < ALPHA and ahead[b]]
-    low, high = crossing_interval(budgets, np.stack([draws[b] for b in budgets]))
+    low, high = crossing_interval(budgets, np.stack(draws))
     return Crossing(
         method=method,
         reference=reference,

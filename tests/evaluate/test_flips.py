@@ -1,0 +1,153 @@
+"""The paired test by exchanging rows, and what it takes to call two methods equivalent: against
+exact tests, by hand and by simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from llmclf.evaluate.paired import Difference, Tested, compare
+from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.scores import score
+from tests.evaluate.test_paired import drawn, once
+
+Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
+
+SLOW = pytest.mark.slow
+
+
+def answers(targets: np.ndarray, right: np.ndarray, labels: int = 2) -> Predictions:
+    """Sure answers, the next label where they are not right."""
+    given = np.where(right, targets, (targets + 1) % labels)
+    return Predictions(
+        ids=[str(i) for i in range(len(targets))],
+        labels=tuple("abcdefgh"[:labels]),
+        targets=targets,
+        probabilities=0.1 / labels + 0.9 * np.eye(labels)[given],
+        scored_by="softmax",
+    )
+
+
+def difference(
+    a: Predictions,
+    b: Predictions,
+    *,
+    metric: str = "accuracy",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    methods = {"a": once(a), "b": once(b)}
+    return compare(methods, metric=metric, resamples=resamples, seed=seed).differences[0]
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(5, 0), (4, 0), (6, 1), (9, 5), (1, 1)])
+def test_few_rows_that_differ_are_judged_exactly(only_a: int, only_b: int) -> None:
+    """On accuracy that is McNemar's exact test, the rows that do not differ aside."""
+    for same in (0, 300):
+        rows = only_a + only_b + same
+        targets = np.arange(rows) % 2
+        a, b = np.ones(rows, bool), np.ones(rows, bool)
+        b[:only_a] = a[only_a : only_a + only_b] = False
+        found = difference(answers(targets, a), answers(targets, b))
+        assert found.p_value == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
+        assert found.low <= 0 <= found.high or found.p_value < 0.05
+
+
+def test_many_rows_that_differ_are_judged_as_by_mcnemar() -> None:
+    a, b = drawn(400, 2.0, 1), drawn(400, 1.75, 2)
+    found = difference(a, b, resamples=20_000)
+    assert found.mcnemar is not None and 0.01 < found.p_value < 0.9
+    assert found.p_value == pytest.approx(found.mcnemar.p_value, abs=0.015)
+
+
+def test_exchanged_rows_give_the_p_of_exchanged_predictions() -> None:
+    """On macro-F1, against a loop that exchanges whole predictions and scores them anew."""
+    a, b = drawn(150, 2.0, 1), drawn(150, 1.4, 2)
+    found = difference(a, b, metric="macro_f1", resamples=20_000)
+    rng, real, larger = np.random.default_rng(0), found.value, 0
+    for _ in range(1500):
+        swap = (rng.random(150) < 0.5)[:, None]
+        one = replace(a, probabilities=np.where(swap, b.probabilities, a.probabilities))
+        two = replace(b, probabilities=np.where(swap, a.probabilities, b.probabilities))
+        larger += abs(score(one)["macro_f1"] - score(two)["macro_f1"]) >= abs(real) - 1e-12
+    assert 0.001 < larger / 1500 < 0.5
+    assert found.p_value == pytest.approx(larger / 1500, abs=0.02)
+
+
+def test_many_methods_leave_a_clear_difference_clear() -> None:
+    """Holm multiplies p by the number of pairs: it must be able to become small enough."""
+    rng, targets = np.random.default_rng(0), np.arange(400) % 2
+    methods = {f"m{i}": once(answers(targets, rng.random(400) < 0.6)) for i in range(29)}
+    methods["best"] = once(answers(targets, rng.random(400) < 0.95))
+    found = compare(methods, metric="accuracy", resamples=1000).differences
+    of_best = [d for d in found if d.a == "best"]
+    assert len(of_best) == 29 and all(d.p_holm < 1e-6 for d in of_best)
+    assert all(d.p_value >= d.mcnemar.p_value / 10 for d in found if d.mcnemar)
+
+
+def test_folds_and_seeds_keep_a_clear_difference_clear() -> None:
+    def runs(share: float) -> list[Tested]:
+        rng = np.random.default_rng(int(share * 100))
+        return [
+            Tested(fold=f, seed=s, predictions=answers(np.arange(300) % 2, rng.random(300) < share))
+            for f in range(4)
+            for s in range(2)
+        ]
+
+    (found,) = compare({"a": runs(0.95), "b": runs(0.6)}, resamples=1000).differences
+    assert found.p_value < 1e-3 and found.low > 0
+
+
+@pytest.mark.parametrize("rows", [8, 40, 200])
+def test_a_few_rows_show_no_equivalence(rows: int) -> None:
+    """That no row differs does not show that fewer than 1 in 100 do."""
+    targets = np.arange(rows) % 2
+    same = answers(targets, np.ones(rows, bool))
+    for metric in ("accuracy", "macro_f1"):
+        assert not difference(same, same, metric=metric).equivalent
+    enough = answers(np.arange(400) % 2, np.ones(400, bool))
+    assert difference(enough, enough).equivalent
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "rows", [300, *(pytest.param(n, marks=SLOW) for n in (100, 200, 600, 1200))]
+)
+def test_false_equivalence_is_rare(rows: int) -> None:
+    """One side alone is ever wrong, just as often as the margin allows: 5% at most."""
+    rng, targets = np.random.default_rng(rows), np.arange(rows) % 2
+    right, draws = answers(targets, np.ones(rows, bool)), 400
+    equivalent = sum(
+        difference(
+            right, answers(targets, rng.random(rows) >= 0.01), resamples=400, seed=i
+        ).equivalent
+        for i in range(draws)
+    )
+    assert equivalent / draws <= 0.05 + 2.5 * (0.05 * 0.95 / draws) ** 0.5
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("rows", "share", "metric"),
+    [
+        (60, 0.09, "macro_f1"),
+        pytest.param(60, 0.09, "accuracy", marks=SLOW),
+        pytest.param(180, 0.03, "accuracy", marks=SLOW),
+        pytest.param(180, 0.03, "macro_f1", marks=SLOW),
+        pytest.param(180, 0.13, "accuracy", marks=SLOW),
+        pytest.param(180, 0.13, "macro_f1", marks=SLOW),
+    ],
+)
+def test_false_differences_are_rare(rows: int, share: float, metric: str) -> None:
+    """Both are wrong in as many rows: p is below .05 in 5% at most, few as the rows are."""
+    rng, draws, rejected = np.random.default_rng(rows), 400, 0
+    for i in range(draws):
+        targets = rng.choice(3, rows, p=(0.6, 0.25, 0.15))
+        kind = rng.random(rows)
+        a, b = kind >= share / 2, (kind < share / 2) | (kind >= share)
+        one, two = (answers(targets, right, 3) for right in (a, b))
+        rejected += difference(one, two, metric=metric, resamples=400, seed=i).p_value < 0.05
+    assert rejected / draws <= 0.055 + 2 * (0.05 * 0.95 / draws) ** 0.5
