@@ -225,4 +225,6 @@ def array_arguments(array: str, recipe: Path, arguments: Sequence[str]) -> list[
             raise ConfigError(f"{option}: --array {array} sets it for each run. Leave it out.")
     folder = f"runs/{recipe.stem.replace('_', '-')}/{what[:-1]}-{INDEX}"
     own = ["--data.folds", count, "--data.fold", INDEX] if what == "folds" else ["--seed", INDEX]
+    if what == "seeds" and not any(a.split("=")[0] == "--data.seed" for a in arguments):
+        own += ["--data.seed", "0"]  # one split for all: else each seed has test rows of its own
     return [*own, "--output-dir", folder]

@@ -93,6 +93,7 @@ def group(runs: Sequence[Finished]) -> Groups:
             "these runs differ in the true labels of their test rows: "
             + plain(", ".join(str(run.folder) for run in runs))
         )
+    _check_overlap([r for r in repeats if r.unit in kept])
     left_out = _of_test_sets(repeats, kept)
     methods = []
     for name, members in named.items():
@@ -131,6 +132,25 @@ def _check_membership(repeats: Sequence[Repeat]) -> None:
         same.setdefault((r.unit, budget, budget and r.run.seed), []).append(r.run)
     for runs in same.values():
         require_equal("rows in each split", runs, lambda run: run.membership[:12])
+
+
+def _check_overlap(repeats: Sequence[Repeat]) -> None:
+    """Test sets are those of folds, which share no row: else rows would be counted twice."""
+    of: dict[str, Repeat] = {}
+    for one in {r.unit: r for r in repeats}.values():
+        for id_ in one.run.test.ids:
+            other = of.setdefault(id_, one)
+            if other is not one:
+                shared = len(set(other.run.test.ids) & set(one.run.test.ids))
+                raise DataError(
+                    plain(
+                        f"the test rows of {other.run.folder} and {one.run.folder} are not the "
+                        f"same, but they share {shared:,}, such as {id_!r}, so these are neither "
+                        "seeds on one test set nor folds. Run all with one --data.seed, so that "
+                        "--seed leaves the test rows alone, or with --data.folds, or compare them "
+                        "apart."
+                    )
+                )
 
 
 def _named(repeats: Sequence[Repeat]) -> dict[str, list[Repeat]]:

@@ -28,8 +28,8 @@ def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
     runs = [repeat.run for repeat in method.repeats]
     firsts = method.first_of_units
     everything = pooled([run.test for run in runs])
-    shown, rows = _shown(firsts)
-    texts, words, seen = (_of_rows(firsts[:rows], name) for name in ("texts", "words", "seen"))
+    shown = _shown(firsts)
+    texts, words, seen = (_of_rows(firsts, name) for name in ("texts", "words", "seen"))
     in_order = None if texts is None else [texts[id_] for id_ in shown.ids]
     judged = np.ptp(shown.probabilities, axis=0).any()  # else all rows alike: no word on one
     return MethodReport(
@@ -58,17 +58,12 @@ def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
     )
 
 
-def _shown(firsts: Sequence[Finished]) -> tuple[Predictions, int]:
-    """The test rows of as many runs as share none, in one, with their own ids; and how many runs.
-
-    Folds share no rows; test sets drawn by different seeds do, and then the first one is shown.
-    """
-    ids = [id_ for run in firsts for id_ in run.test.ids]
-    count = len(firsts) if len(set(ids)) == len(ids) else 1
-    whole = pooled([run.test for run in firsts[:count]])
-    if count > 1:
-        whole.ids[:] = ids
-    return whole, count
+def _shown(firsts: Sequence[Finished]) -> Predictions:
+    """The test rows of all folds in one, with their own ids."""
+    whole = pooled([run.test for run in firsts])
+    if len(firsts) > 1:
+        whole.ids[:] = [id_ for run in firsts for id_ in run.test.ids]
+    return whole
 
 
 def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:

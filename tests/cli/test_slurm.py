@@ -62,7 +62,7 @@ def test_prints_what_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("array", "own"), [("folds:5", ["--data.folds", "5", "--data.fold", "3"]),
-                       ("seeds:3", ["--seed", "3"])],
+                       ("seeds:3", ["--seed", "3", "--data.seed", "0"])],
 )  # fmt: skip
 def test_an_array_gives_each_index_its_run(array: str, own: list[str], tmp_path: Path) -> None:
     done = slurm(RECIPE, "--array", array)
@@ -135,6 +135,7 @@ def test_an_option_that_the_recipe_would_refuse_makes_no_script(
     ("arguments", "passed"),
     [
         (("--array", "seeds:3", "--train.epochs", "1"), ["--train.epochs", "1", "--seed", "2"]),
+        (("--array", "seeds:3", "--data.seed=7"), ["--data.seed=7", "--seed", "2", "--output-dir"]),
         (("--array", "folds:3", "--data.limit", "10{}"), ["--data.limit", "102"]),
         (("--only", "full", "lora", "--seeds", "0", "1"), ["--only", "full", "lora", "--seeds"]),
         (("--train.micro_batch_size", "4", "--dry-run"), ["--train.micro_batch_size", "4"]),

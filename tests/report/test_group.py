@@ -52,7 +52,8 @@ def test_folds_and_seeds_are_repeats_of_one_method(tmp_path: Path) -> None:
         assert [t.fold for t in method.tested] == [0, 0, 1, 1, 2, 2]
 
 
-def test_seeds_that_drew_other_test_rows_are_other_units(tmp_path: Path) -> None:
+def test_seeds_that_drew_other_test_rows_of_the_same_are_refused(tmp_path: Path) -> None:
+    """Neither one test set nor folds: rows would be counted twice, once as if they were others."""
     runs = [
         made(
             tmp_path / str(seed),
@@ -62,8 +63,8 @@ def test_seeds_that_drew_other_test_rows_are_other_units(tmp_path: Path) -> None
         )
         for seed in (5, 3)
     ]
-    (method,) = group(runs).methods
-    assert [(r.unit, r.run.seed) for r in method.repeats] == [(0, 3), (1, 5)]
+    with pytest.raises(DataError, match=r"they share 13, such as '0'.*--data.seed"):
+        group(runs)
 
 
 def on_folds(folder: Path, name: str, *folds: int) -> list[Finished]:
