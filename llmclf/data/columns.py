@@ -94,11 +94,18 @@ def choose(config: DataConfig, source: Source) -> Columns:
 
 
 def _raise_missing(name: str, table: SourceTable) -> None:
+    _refuse_repeated(table, [name])
     there = table.frame.columns
     raise DataError(
         f"{table.name}: no column {name!r}.{did_you_mean(name, there)} "
         f"Columns: {listed(there, 20)}."
     )
+
+
+def _refuse_repeated(table: SourceTable, names: Sequence[str]) -> None:
+    """Refuse a name that several columns have; where none of them is used it does no harm."""
+    if twice := [name for name in table.repeated if name.casefold() in map(str.casefold, names)]:
+        raise DataError(f"{table.name}: the header names {listed(twice)} twice; rename one.")
 
 
 def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str | None:
@@ -108,6 +115,7 @@ def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str |
 
 def _guess_text(table: SourceTable, taken: set[str]) -> str:
     """The text column: one with a usual name, else the one whose cells are clearly the longest."""
+    _refuse_repeated(table, TEXT_NAMES)
     if name := _by_name(table, TEXT_NAMES, taken):
         return name
     free = [c for c in table.frame.columns if c not in taken and "string" in table.kinds[c]]
@@ -123,6 +131,7 @@ def _guess_text(table: SourceTable, taken: set[str]) -> str:
 
 
 def _guess_label(table: SourceTable, taken: set[str]) -> str:
+    _refuse_repeated(table, LABEL_NAMES)
     if name := _by_name(table, LABEL_NAMES, taken):
         return name
     raise DataError(

@@ -14,7 +14,7 @@ class DataConfig:
     """Where the rows are, what their columns mean, and how they are split."""
 
     source: str
-    """CSV, TSV, JSONL, Parquet (also .gz), folder, hub id, or: opinions, health-advice."""
+    """CSV, TSV, JSON, JSONL, Parquet (also .gz), folder, hub id, or: opinions, health-advice."""
     validation: str | None = None
     """File with the validation rows; without it they are drawn from the training rows."""
     test: str | None = None
@@ -53,6 +53,11 @@ class DataConfig:
     """Longest input in tokens; the model's own limit if not given."""
     encoding: str = "utf-8"
     """Character encoding of text files, such as utf-8, utf-16 or cp1252."""
+    delimiter: str | None = None
+    """Character between the fields of a CSV file, such as ; or tab; seen from its rows if None."""
+    quotes: Literal["paired", "literal"] | None = None
+    """Whether quotes in a CSV file hold a field together (paired) or are characters like others
+    (literal); paired if not given, and what that joins by mistake is refused."""
 
     def __post_init__(self) -> None:
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
@@ -80,6 +85,14 @@ class DataConfig:
             _check(getattr(self, name) != "", name, "", "a name, or leave it out")
         allowed = ("drop", "keep", "refuse")
         _check(self.duplicates in allowed, "duplicates", self.duplicates, ", ".join(allowed))
+        one = self.delimiter is None or (
+            len(self.delimiter) == 1 and self.delimiter not in '"\r\n\0'
+        )
+        named = self.delimiter in ("tab", "\\t")
+        _check(one or named, "delimiter", self.delimiter, "one character, or tab")
+        _check(
+            self.quotes in (None, "paired", "literal"), "quotes", self.quotes, "paired, literal"
+        )
         try:
             codecs.lookup(self.encoding)
         except LookupError:

@@ -12,6 +12,7 @@ import polars as pl
 from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.config import DataConfig
 from llmclf.data.files import FORMATS, is_table, read_table, suffix
+from llmclf.data.lines import TextFormat
 from llmclf.data.opinions import FILES, read_opinions
 from llmclf.data.table import SourceTable, from_frame, listed
 from llmclf.embedded import opinions_archive
@@ -45,7 +46,9 @@ def find(config: DataConfig) -> Source:
 
     Raises ConfigError or DataError if it is not there, cannot be read, or is ambiguous.
     """
-    source = _find_source(config.source, config.encoding)
+    delimiter = "\t" if config.delimiter in ("tab", "\\t") else config.delimiter
+    form = TextFormat(config.encoding, delimiter, config.quotes)
+    source = _find_source(config.source, form)
     splits = {split for split, _ in source.tables}
     given: dict[SplitName, str | None] = {"validation": config.validation, "test": config.test}
     for split, name in given.items():
@@ -56,7 +59,7 @@ def find(config: DataConfig) -> Source:
                 f"data.{split}={name!r}: {config.source} has a {split} split of its own; "
                 "leave the option out, or name the training file as data.source."
             )
-        source.tables.append((split, read_table(Path(name).expanduser(), config.encoding)))
+        source.tables.append((split, read_table(Path(name).expanduser(), form)))
     has_test = any(split == "test" for split, _ in source.tables)
     if has_test and config.folds is not None:
         raise ConfigError(
@@ -66,7 +69,7 @@ def find(config: DataConfig) -> Source:
     return source
 
 
-def _find_source(name: str, encoding: str) -> Source:
+def _find_source(name: str, form: TextFormat) -> Source:
     path = Path(name).expanduser()
     if name == "opinions" or name.startswith("opinions/"):
         table = read_opinions(opinions_archive(), name.partition("/")[2] or None)
@@ -79,13 +82,13 @@ def _find_source(name: str, encoding: str) -> Source:
     if "://" in name:
         raise ConfigError(f"data.source={name!r}: is an address; download it and name the file.")
     if path.is_dir():
-        return _read_folder(path, encoding)
+        return _read_folder(path, form)
     if path.exists() or suffix(path) in FORMATS or not _HUB_ID.fullmatch(name):
-        return Source([(None, read_table(path, encoding))])
+        return Source([(None, read_table(path, form))])
     return _load_hub(name)
 
 
-def _read_folder(folder: Path, encoding: str) -> Source:
+def _read_folder(folder: Path, form: TextFormat) -> Source:
     """A folder's tables: train/validation/test files (or shards of them), one file, or classes as
     sub-folders."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path))
@@ -94,16 +97,16 @@ def _read_folder(folder: Path, encoding: str) -> Source:
         if not any(split == "train" for split, _ in parts):
             raise DataError(f"{folder}: has {listed(p.name for _, p in parts)} but no train file.")
         used = ", ".join(f"{path.name} as {split}" for split, path in parts)
-        tables: Tables = [(split, read_table(path, encoding)) for split, path in parts]
+        tables: Tables = [(split, read_table(path, form)) for split, path in parts]
         return Source(tables, decisions=(f"folder {folder}: {used}",))
     if len(files) == 1:
-        return Source([(None, read_table(files[0], encoding))])
+        return Source([(None, read_table(files[0], form))])
     if files:
         raise DataError(
             f"{folder}: holds several files ({listed(p.name for p in files)}); name one as "
             "data.source, or call them train, validation and test."
         )
-    return _read_class_folders(folder, encoding)
+    return _read_class_folders(folder, form)
 
 
 def _split_of(path: Path) -> SplitName | None:
@@ -113,25 +116,23 @@ def _split_of(path: Path) -> SplitName | None:
     return SPLIT_NAMES.get(re.sub(r"-\d+-of-\d+$", "", stem))
 
 
-def _read_class_folders(folder: Path, encoding: str) -> Source:
+def _read_class_folders(folder: Path, form: TextFormat) -> Source:
     """Tables of ``folder/<class>/*.txt``, or ``folder/{train,test}/<class>/*.txt``."""
     known = {"text": "text", "label": "label", "id": "id"}
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
     splits = [(SPLIT_NAMES[p.name.lower()], p) for p in folders if p.name.lower() in SPLIT_NAMES]
     if splits:
-        return Source(
-            [(split, _text_files(path, folder, encoding)) for split, path in splits], known
-        )
-    return Source([(None, _text_files(folder, folder, encoding))], known)
+        return Source([(split, _text_files(path, folder, form)) for split, path in splits], known)
+    return Source([(None, _text_files(folder, folder, form))], known)
 
 
-def _text_files(folder: Path, root: Path, encoding: str) -> SourceTable:
+def _text_files(folder: Path, root: Path, form: TextFormat) -> SourceTable:
     rows = []
     for path in sorted(folder.glob("*/*.txt")):
         try:
-            text = path.read_text(encoding=encoding)
+            text = path.read_text(encoding=form.codec)
         except UnicodeError:
-            raise DataError(f"{path}: is not {encoding}. Set --data.encoding.") from None
+            raise DataError(f"{path}: is not {form.encoding}. Set --data.encoding.") from None
         rows.append((str(path.relative_to(root)), text, path.parent.name))
     if not rows:
         raise DataError(

@@ -30,6 +30,8 @@ class SourceTable:
     row."""
     decisions: tuple[str, ...] = ()
     """What was guessed while reading."""
+    repeated: tuple[str, ...] = ()
+    """Names that several columns have, so that none of them is in the frame."""
 
     def __post_init__(self) -> None:
         if not self.frame.height:

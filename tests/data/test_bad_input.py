@@ -99,7 +99,14 @@ CASES: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
         {},
         r"line 2: is not JSON",
     ),
-    "array of objects": ("a.jsonl", b'[\n{"text": "x"}\n]\n', {}, r"line 1: .*not one array"),
+    "array of texts": ("a.json", b'["x", "y"]', {}, r"a\.json row 1: is not an object but"),
+    "array cut short": ("a.json", b'[\n{"text": "x"},\n', {}, r"line 3: is not JSON"),
+    "splits in one JSON": (
+        "a.json",
+        b'{"train": [["x", "a"]], "test": [["y", "b"]], "val": []}',
+        {},
+        r"keys 'train', 'test', 'val', which is no layout.*files of their own",
+    ),
     "half a surrogate": (
         "a.jsonl",
         b'{"text": "\\ud83d", "label": "a"}',
@@ -293,7 +300,7 @@ def test_test_rows_equal_to_the_training_rows(tmp_path: Path) -> None:
 
 
 def test_a_small_file_that_unpacks_to_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmclf.data.files.MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr("llmclf.data.lines.MAX_UNPACKED", 1 << 20)
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(csv(*["x" * 100_000 + ",a"] * 20)))
     with pytest.raises(DataError, match=r"unpacks to more than"):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmclf.data.files import read_table
+from llmclf.data.lines import TextFormat
 
 ROWS = [("01", 'He said "no",\nthen left.', "a"), ("02", "Größe 東京 🙂\t!", "b")]
 FRAME = pl.DataFrame(ROWS, schema=["id", "text", "label"], orient="row")
@@ -53,7 +54,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, ending: str, packed: 
 def test_encodings_and_line_ends(tmp_path: Path, data: bytes, encoding: str) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(data)
-    assert read_table(path, encoding).frame.rows() == [("café", "x")]
+    assert read_table(path, TextFormat(encoding)).frame.rows() == [("café", "x")]
 
 
 def test_a_quote_inside_an_unquoted_field_is_text(tmp_path: Path) -> None:
