@@ -90,9 +90,7 @@ class DataConfig:
         )
         named = self.delimiter in ("tab", "\\t")
         _check(one or named, "delimiter", self.delimiter, "one character, or tab")
-        _check(
-            self.quotes in (None, "paired", "literal"), "quotes", self.quotes, "paired, literal"
-        )
+        _check(self.quotes in (None, "paired", "literal"), "quotes", self.quotes, "paired, literal")
         try:
             codecs.lookup(self.encoding)
         except LookupError:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.columns import Columns, GatheredRows
+from llmclf.data.label_lists import (
+    look_joined,
+    refuse_bare_flags,
+    to_names,
+    written_lists,
+)
 from llmclf.data.source import Source
 from llmclf.data.table import SourceTable, listed, shown
 
@@ -33,23 +39,14 @@ def read_labels(
     if len(kinds) > 1:
         kind_names = " and ".join(f"{kind}s" for kind in sorted(kinds))
         decisions.append(f"labels: {kind_names} in different files, compared as text")
-    multilabel = len(columns.label) > 1 or "list" in kinds or separator is not None
-    if len(columns.label) > 1 and separator is not None:
-        raise ConfigError(
-            f"data.label_separator={separator!r}: has no effect with several label columns "
-            f"({listed(columns.label)}); leave it out."
-        )
     if len(columns.label) > 1:
+        if separator is not None:
+            _refuse_separator(separator, f"with several label columns ({listed(columns.label)})")
         label = _from_flags(rows, columns.label)
-    elif "list" in kinds:
-        label = _from_lists(rows, columns.label[0])
-    elif separator is not None:
-        parts = pl.col(f"label:{columns.label[0]}").fill_null("").str.split(separator)
-        stripped = parts.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
-        label = rows.frame.select(stripped.list.unique().list.sort()).to_series()
     else:
-        label, stripped_ones = _from_names(rows, columns.label[0])
-        decisions += stripped_ones
+        label, said = _from_cells(rows, columns.label[0], separator, of_lists="list" in kinds)
+        decisions += said
+    multilabel = label.dtype == pl.List
     frame = rows.frame.drop(f"label:{name}" for name in columns.label)
     rows = GatheredRows(frame.with_columns(label.alias("label")), rows.names)
     _check_names(rows, columns, source)
@@ -84,23 +81,46 @@ def _from_flags(rows: GatheredRows, columns: tuple[str, ...]) -> pl.Series:
     return rows.frame.select(pl.concat_list(names).list.drop_nulls().alias("label")).to_series()
 
 
-def _from_lists(rows: GatheredRows, column: str) -> pl.Series:
-    _refuse_missing(rows, column)
+def _from_cells(
+    rows: GatheredRows, column: str, separator: str | None, *, of_lists: bool
+) -> tuple[pl.Series, list[str]]:
+    """Labels of one column: its names, or lists of names where its cells hold several."""
     cells = rows.frame[f"label:{column}"]
-    unique = {c: sorted({str(v) for v in json.loads(c)}) for c in cells.unique().to_list()}
-    dtype = pl.List(pl.String)
-    return pl.Series([unique[c] for c in cells], dtype=dtype)
+    said = []
+    if separator is None or of_lists:
+        _refuse_missing(rows, column)
+    values = written_lists(rows, column)
+    if values and not of_lists:
+        said.append(f"labels: cells such as {shown(next(iter(values)))} are read as lists")
+    if values and separator is not None:
+        _refuse_separator(separator, f"since the cells of {column!r} are lists already")
+    if separator is not None:
+        cells = cells.fill_null("")
+        split = {text: text.split(separator) for text in cells.unique(maintain_order=True)}
+        values = {text: [p.strip() for p in of if p.strip()] for text, of in split.items()}
+    if values is None:
+        names, more = _from_names(rows, column)
+        return names, more
+    names_of, more = to_names(rows, column, values)
+    return pl.Series([names_of[text] for text in cells], dtype=pl.List(pl.String)), said + more
+
+
+def _refuse_separator(separator: str, why: str) -> NoReturn:
+    raise ConfigError(f"data.label_separator={separator!r}: has no effect {why}; leave it out.")
 
 
 def _from_names(rows: GatheredRows, column: str) -> tuple[pl.Series, list[str]]:
-    _refuse_missing(rows, column)
+    refuse_bare_flags(rows, column)
     cells = rows.frame[f"label:{column}"]
     stripped = cells.str.strip_chars()
     names = cells.unique().sort()
+    said = look_joined(stripped.unique())
+    if gaps := sorted(set(names) & {"nan", "NaN", "<NA>", "NaT"}):
+        said.append(f"labels: {listed(gaps)} is a label like others; is it a missing value?")
     spaced = names.filter(names != names.str.strip_chars())
     if names.n_unique() == names.str.strip_chars().n_unique() and len(spaced):
-        return stripped, [f"labels: spaces around {listed(spaced)} removed"]
-    return cells, []
+        return stripped, [f"labels: spaces around {listed(spaced)} removed", *said]
+    return cells, said
 
 
 def _refuse_missing(rows: GatheredRows, column: str) -> None:
@@ -146,18 +166,19 @@ def _printable(name: str) -> bool:
 
 
 def _refuse_twins(column: str, names: pl.Series) -> None:
-    """Refuse labels that a reader takes for one: ``advice`` and ``Advice``, composed and decomposed
-    é."""
+    """Refuse labels that a reader takes for one: ``advice`` and ``Advice``, ``1`` and ``1.0``,
+    composed and decomposed é."""
     counts = dict(names.value_counts().iter_rows())
     twins: dict[str, list[str]] = {}
     for name in sorted(counts):
         key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        key = re.sub(r"^([-+]?\d+)\.0+$", r"\1", key)  # floats, as pandas writes gaps
         twins.setdefault(key, []).append(name)
     for same in twins.values():
         if len(same) > 1:
             alike = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
             raise DataError(
-                f"label column {column!r}: {alike} differ only in case, spaces or Unicode form. "
+                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form or .0. "
                 "Write them alike."
             )
 
