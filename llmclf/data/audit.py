@@ -13,6 +13,7 @@ from rich.table import Table
 from llmclf.config import DataError
 from llmclf.data.audit_table import audit_table
 from llmclf.data.corpus import Split, Splits
+from llmclf.data.guesses import naming_guesses
 from llmclf.data.repeats import (
     EXAMPLES,
     NAMES,
@@ -100,7 +101,8 @@ def audit(
     if duplicates == "drop" and leaking.any():
         counts = rows.filter(leaking)["split"].value_counts().iter_rows()
         dropped |= {NAMES[s]: n for s, n in counts}
-        splits = _without(splits, rows, leaking)
+        with naming_guesses(splits.decisions):
+            splits = _without(splits, rows, leaking)
     left = rows.filter(~leaking) if duplicates == "drop" else rows
     within = repeats_within(rows)
     near = add_near(left, within, across)
@@ -143,9 +145,11 @@ def _without(splits: Splits, rows: pl.DataFrame, leaking: pl.Series) -> Splits:
     for number, (name, split) in enumerate(splits.named()):
         stay = ~leaking.filter(rows["split"] == number)
         if len(split) and not stay.any():
+            texts = rows.filter(rows["split"] == number)["normalised"].n_unique()
+            few = f"They hold {texts:,} different texts: is it the text column that was read?"
             raise DataError(
-                f"all {len(split):,} {name} rows repeat rows of a later split. Are two of the "
-                "files the same?"
+                f"all {len(split):,} {name} rows repeat rows of a later split. "
+                + ("Are two of the files the same?" if texts == len(split) else few)
             )
         kept.append(split.take(stay.arg_true().to_numpy()))
     cleaned = replace(splits, train=kept[0], validation=kept[1], test=kept[2])

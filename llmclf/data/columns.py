@@ -9,8 +9,8 @@ import polars as pl
 
 from llmclf.config import DataError, did_you_mean
 from llmclf.data.config import DataConfig
-from llmclf.data.source import Source
-from llmclf.data.table import SourceTable, listed, shown
+from llmclf.data.guesses import naming_guesses
+from llmclf.data.table import Source, SourceTable, listed, shown
 
 TEXT_NAMES = (
     *("text", "sentence", "content", "review", "tweet", "comment", "message", "body", "document"),
@@ -19,6 +19,12 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     *("label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "stance"),
     *("emotion", "answer", "output"),
+)
+
+UNLABELLED = (
+    "Test rows need labels to be scored; rows without them are to be predicted by a finished run, "
+    "which needs no labels. Name the training file alone, as --data.source: test rows are then "
+    "drawn from it."
 )
 
 
@@ -58,7 +64,7 @@ def choose(config: DataConfig, source: Source) -> Columns:
 
     Group and pair are never guessed: what they mean cannot be seen. Raises DataError.
     """
-    first = source.tables[0][1]
+    first = next((t for split, t in source.tables if split in (None, "train")), source.tables[0][1])
     known, decisions = source.known, list[str]()
     there = first.frame.columns
     label = config.label or known.get("label")
@@ -72,7 +78,8 @@ def choose(config: DataConfig, source: Source) -> Columns:
         text = _guess_text(first, {n for n in named if n})
         decisions.append(f"text column: {text!r} (guessed; set --data.text)")
     if not label:
-        label = _guess_label(first, {n for n in named if n} | {text})
+        with naming_guesses(decisions):
+            label = _guess_label(first, {n for n in named if n} | {text})
         decisions.append(f"label column: {label!r} (guessed; set --data.label)")
     id_ = config.id or known.get("id")
     if id_ is None and "id" in there and "id" not in (text, label, *named):
@@ -86,11 +93,24 @@ def choose(config: DataConfig, source: Source) -> Columns:
         group=config.group or known.get("group"),
         decisions=tuple(decisions),
     )
-    for _, table in source.tables:
+    for split, table in source.tables:
+        if split == "test":
+            _refuse_unlabelled(table, first, chosen)
         for name in (chosen.text, *chosen.label, chosen.pair, chosen.id, chosen.group):
             if name is not None and name not in table.frame.columns:
-                _raise_missing(name, table)
+                with naming_guesses(decisions):
+                    _raise_missing(name, table)
     return chosen
+
+
+def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns) -> None:
+    """Refuse test rows that have the training rows' text and no column like their label."""
+    there = table.frame.columns
+    if columns.text not in there or any(name in there for name in columns.label):
+        return
+    own = [name for name in there if name not in train.frame.columns]
+    if not did_you_mean(columns.label[0], own):
+        raise DataError(f"{table.name}: has no column {columns.label[0]!r}. {UNLABELLED}")
 
 
 def _raise_missing(name: str, table: SourceTable) -> None:
@@ -113,9 +133,19 @@ def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str |
     return next((lower[name] for name in names if name in lower), None)
 
 
+def _constant(table: SourceTable) -> set[str]:
+    """Columns that hold the same in each row, such as one instruction for all."""
+    if table.frame.height < 2:
+        return set()
+    alike = table.frame.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    return {column for column, same in alike.items() if same}
+
+
 def _guess_text(table: SourceTable, taken: set[str]) -> str:
     """The text column: one with a usual name, else the one whose cells are clearly the longest."""
     _refuse_repeated(table, TEXT_NAMES)
+    constant = _constant(table)
+    taken = taken | constant
     if name := _by_name(table, TEXT_NAMES, taken):
         return name
     free = [c for c in table.frame.columns if c not in taken and "string" in table.kinds[c]]
@@ -126,13 +156,15 @@ def _guess_text(table: SourceTable, taken: set[str]) -> str:
         return str(order[0][1])
     raise DataError(
         f"{table.name}: cannot tell which column holds the text; set --data.text. "
-        f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+        + (f"Not guessed, since all rows are alike: {listed(sorted(constant))}. " * bool(constant))
+        + f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
     )
 
 
 def _guess_label(table: SourceTable, taken: set[str]) -> str:
     _refuse_repeated(table, LABEL_NAMES)
-    if name := _by_name(table, LABEL_NAMES, taken):
+    varied = _by_name(table, LABEL_NAMES, taken | _constant(table))
+    if name := varied or _by_name(table, LABEL_NAMES, taken):
         return name
     raise DataError(
         f"{table.name}: cannot tell which column holds the label; set --data.label. "

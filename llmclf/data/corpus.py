@@ -15,9 +15,10 @@ from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.columns import GatheredRows, choose, gather
 from llmclf.data.config import DataConfig
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
+from llmclf.data.guesses import naming_guesses
 from llmclf.data.labels import read_labels, sort_names, to_targets
-from llmclf.data.source import Source, SplitName, find
-from llmclf.data.table import listed
+from llmclf.data.source import find
+from llmclf.data.table import Source, SplitName, listed
 
 __all__ = ["DataConfig", "Split", "Splits", "load_splits"]
 
@@ -129,14 +130,15 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         raise ConfigError("\n".join(problems))
     source = find(config)
     columns = choose(config, source)
-    rows, empty = _without_empty(gather(columns, source))
-    rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
-    split_seed = seed if config.seed is None else config.seed
-    rows = _limited(rows, config.limit, split_seed)
-    split = _assign(rows, {name for name, _ in source.tables}, config, split_seed, seed)
-    rows = GatheredRows(rows.frame.filter(split != UNUSED), rows.names)
-    split = split.filter(split != UNUSED)
-    labels = _labels_of_train(rows, split)
+    with naming_guesses(columns.decisions):
+        rows, empty = _without_empty(gather(columns, source))
+        rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
+        split_seed = seed if config.seed is None else config.seed
+        rows = _limited(rows, config.limit, split_seed)
+        split = _assign(rows, {name for name, _ in source.tables}, config, split_seed, seed)
+        rows = GatheredRows(rows.frame.filter(split != UNUSED), rows.names)
+        split = split.filter(split != UNUSED)
+        labels = _labels_of_train(rows, split)
     return Splits(
         train=_split(rows.frame.filter(split == "train"), labels),
         validation=_split(rows.frame.filter(split == "validation"), labels),

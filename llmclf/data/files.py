@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import polars as pl
+import pyarrow.parquet
 
 from llmclf.config import DataError, did_you_mean
 from llmclf.data import lines
+from llmclf.data.class_names import name_classes, of_parquet
 from llmclf.data.delimited import read_delimited
 from llmclf.data.json_rows import read_json
 from llmclf.data.lines import TextFormat
@@ -29,7 +31,7 @@ def suffix(path: Path) -> str:
 
 def is_table(path: Path) -> bool:
     """Whether the file's name says that it can be read."""
-    return suffix(path) in FORMATS and not path.name.startswith(".")
+    return suffix(path) in FORMATS and not path.name.startswith(".")  # macOS: ._a.csv
 
 
 def read_table(path: Path, form: TextFormat = PLAIN) -> SourceTable:
@@ -45,7 +47,7 @@ def read_table(path: Path, form: TextFormat = PLAIN) -> SourceTable:
         )
     try:
         if suffix(path) == ".parquet":
-            return from_frame(path.name, _read_parquet(path))
+            return _read_parquet(path)
         lines.refuse_binary(path, form)
         if suffix(path) in (".csv", ".tsv"):
             return read_delimited(path, form)
@@ -71,15 +73,18 @@ def _raise_missing(path: Path) -> NoReturn:
     raise DataError(f"{path}: no such file.{did_you_mean(path.name, names)}{there}")
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(path: Path) -> SourceTable:
     with lines.open_bytes(path) as file:
         head = file.read(32)
         if not head.startswith(b"PAR1"):
             lines.refuse_other_kind(path, head)
         file.seek(0)
-        unpacked = io.BytesIO(file.read(lines.MAX_UNPACKED)) if lines.packed(path) else None
+        unpacked = file.read(lines.MAX_UNPACKED) if lines.packed(path) else None
     try:
-        return pl.read_parquet(unpacked) if unpacked else pl.read_parquet(path, glob=False)
-    except pl.exceptions.PolarsError as error:
+        frame = pl.read_parquet(unpacked) if unpacked else pl.read_parquet(path, glob=False)
+        data = io.BytesIO(unpacked) if unpacked else path
+        names = of_parquet(pyarrow.parquet.read_schema(data).metadata)
+    except (pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: is not a whole Parquet file ({reason}).") from None
+    return from_frame(path.name, name_classes(frame, names, path.name), names)

@@ -10,15 +10,14 @@ import numpy as np
 import polars as pl
 
 from llmclf.config import ConfigError, DataError
-from llmclf.data.columns import Columns, GatheredRows
+from llmclf.data.columns import UNLABELLED, Columns, GatheredRows
 from llmclf.data.label_lists import (
     look_joined,
     refuse_bare_flags,
     to_names,
     written_lists,
 )
-from llmclf.data.source import Source
-from llmclf.data.table import SourceTable, listed, shown
+from llmclf.data.table import Source, SourceTable, listed, shown
 
 MAX_LABELS = 1000
 """More classes than this are almost surely an id or a text column taken for the label."""
@@ -128,6 +127,10 @@ def _refuse_missing(rows: GatheredRows, column: str) -> None:
         pl.col(f"label:{column}").str.strip_chars() == ""
     )
     if rows.frame.select(missing.any()).item():
+        test = rows.frame.filter(pl.col("split") == "test")
+        if test.height and test.select(missing.all()).item():
+            name = rows.names[test["table"][0]]
+            raise DataError(f"{name}: column {column!r} is empty. {UNLABELLED}")
         raise DataError(
             f"label column {column!r}: {rows.listed(missing)} have no label. Fill them or "
             "remove the rows."
@@ -178,8 +181,8 @@ def _refuse_twins(column: str, names: pl.Series) -> None:
         if len(same) > 1:
             alike = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
             raise DataError(
-                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form or .0. "
-                "Write them alike."
+                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form or "
+                "decimals. Write them alike."
             )
 
 

@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import polars as pl
 
 from llmclf.config import DataError
+
+SplitName = Literal["train", "validation", "test"]
+SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class SourceTable:
     """What was guessed while reading."""
     repeated: tuple[str, ...] = ()
     """Names that several columns have, so that none of them is in the frame."""
+    hidden: bool = False
+    """Whether a column of classes holds none, as in test splits whose labels are kept secret."""
 
     def __post_init__(self) -> None:
         if not self.frame.height:
@@ -40,6 +52,19 @@ class SourceTable:
     def row(self, index: int) -> str:
         """Name of a row in messages; ``index`` counts from 0, people from 1."""
         return f"{self.name} row {index + 1:,}"
+
+
+Tables = list[tuple[SplitName | None, SourceTable]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tables with the split that each one is, or None where the rows are still to be split."""
+
+    tables: Tables
+    known: dict[str, str] = field(default_factory=dict)
+    """Columns (text, label, id, group) of a corpus whose layout is known."""
+    decisions: tuple[str, ...] = ()
 
 
 def listed(names: Iterable[Any], limit: int = 8) -> str:
@@ -75,8 +100,8 @@ def cell(value: Any) -> tuple[str, str | None]:
             return "object", json.dumps(value, ensure_ascii=False, default=str)
 
 
-def from_frame(name: str, frame: pl.DataFrame) -> SourceTable:
-    """The table of a typed frame (Parquet, Arrow)."""
+def from_frame(name: str, frame: pl.DataFrame, classes: Iterable[str] = ()) -> SourceTable:
+    """The table of a typed frame (Parquet, Arrow); ``classes``: its columns of class names."""
     kinds: dict[str, dict[str, int]] = {}
     columns = []
     for series in frame:
@@ -84,7 +109,8 @@ def from_frame(name: str, frame: pl.DataFrame) -> SourceTable:
         first = (~text.is_null()).arg_max()
         kinds[series.name] = {} if text.null_count() == len(text) else {kind: first or 0}
         columns.append(text)
-    return SourceTable(name, pl.DataFrame(columns), kinds)
+    hidden = any(frame[c].null_count() == frame.height for c in classes if c in frame.columns)
+    return SourceTable(name, pl.DataFrame(columns), kinds, hidden=hidden)
 
 
 def _as_text(series: pl.Series) -> tuple[str, pl.Series]:

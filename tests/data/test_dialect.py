@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
@@ -166,8 +167,6 @@ def test_what_only_its_name_calls_a_csv_file(tmp_path: Path, data: bytes, expect
 
 
 def test_a_gzip_file_is_known_by_its_bytes(tmp_path: Path) -> None:
-    import gzip
-
     path = tmp_path / "a.csv"
     path.write_bytes(gzip.compress(b"text,label\none,x\n"))
     assert read_table(path).frame.rows() == [("one", "x")]

@@ -11,7 +11,8 @@ import pytest
 from llmclf.config import ConfigError, DataError
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import load_splits
-from llmclf.data.source import find, from_hub
+from llmclf.data.hub import from_hub
+from llmclf.data.source import find
 
 
 def _write(path: Path, start: int, count: int = 20) -> None:
