@@ -6,6 +6,7 @@ variants -> questions -> log-likelihoods -> probabilities
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,6 +17,7 @@ from rich.console import Console
 from llmclf.atomic import write_text
 from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
+from llmclf.data.table import listed
 from llmclf.embedded import cache_dir
 from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.latency import percentiles
@@ -85,7 +87,19 @@ class FewShot:
 
     def warnings(self) -> list[str]:
         """What the model will not see, or cannot do, a line each."""
-        return self.model.warnings()
+        return [*self.model.warnings(), *self._numbered()]
+
+    def _numbered(self) -> list[str]:
+        """A word on labels that are numbers, which say nothing to a model that is asked."""
+        labels = self.splits.labels
+        if self.config.verbaliser or not all(re.fullmatch(r"-?[\d.]+", label) for label in labels):
+            return []
+        words = " ".join(f"{label}=..." for label in labels[:3])
+        first = "--prompt.answers words " if self.config.answers == "letters" else ""
+        return [
+            f"labels are numbers ({listed(labels, 3)}), and the model is asked for them as they "
+            f"are; say what they mean: {first}--prompt.verbaliser {words}"
+        ]
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Score all prompts. ``facts`` holds the ``prompt`` object of results.json, whose scores

@@ -218,7 +218,7 @@ def test_a_constant_column_is_never_the_text(tmp_path: Path) -> None:
 
 
 def test_an_error_names_the_guesses_behind_it(tmp_path: Path) -> None:
-    (tmp_path / "b.csv").write_text("text,label\none,a\ntwo,a\n" * 20)
+    (tmp_path / "b.csv").write_text("text,label\n" + "one,a\ntwo,a\n" * 20)
     guessed = r"Guessed: text column: 'text' \(set --data\.text\), label column: 'label' \(set"
     with pytest.raises(DataError, match=rf"same label.*{guessed}"):
         _load(tmp_path / "b.csv")

@@ -127,6 +127,18 @@ def test_rows_with_several_labels_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_that_are_numbers_are_remarked(
+    launch: Launch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tweets.csv"
+    path.write_text("\n".join(["text,target", *(f"text number {i},{i % 2}" for i in range(60))]))
+    words = ("--prompt.verbaliser", "0=no", "1=yes")
+    for options, remarked in (((), True), (words, False)):
+        assert launch("--data.source", str(path), *options, "--dry-run") == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert ("say what they mean: --prompt.verbaliser 0=... 1=..." in told) is remarked
+
+
 def test_help_shows_the_options_of_prompting(launch, capsys: pytest.CaptureFixture[str]) -> None:
     assert launch("--help") == 0
     text = capsys.readouterr().out
