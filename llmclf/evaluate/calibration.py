@@ -246,7 +246,7 @@ def risk_coverage(predictions: Predictions) -> Coverage:
     """
     p = predictions.probabilities
     if predictions.multilabel:
-        cut = np.array(predictions.thresholds or 0.5)
+        cut = predictions.least
         # How far p is beyond its threshold, as a share of what it could be at most.
         sure = np.where(p >= cut, (p - cut) / np.maximum(1 - cut, 1e-12), (cut - p) / cut)
         confidence = sure.min(axis=1)

@@ -43,6 +43,8 @@ class Predictions:
     probabilities are uniform. None where every row gets one."""
     thresholds: tuple[float, ...] | None = None
     """Least probability of each label to be given (C), when multilabel; None: 0.5 for all."""
+    row_thresholds: np.ndarray | None = None
+    """The same for each row, float64 (N, C), where predictions of several runs are in one."""
 
     def __post_init__(self) -> None:
         rows, columns = len(self.ids), len(self.labels)
@@ -89,10 +91,18 @@ class Predictions:
         with p of their threshold or more.
         """
         if self.multilabel:
-            least = 0.5 if self.thresholds is None else np.array(self.thresholds)
-            return (self.probabilities >= least).astype(self.targets.dtype)
+            return (self.probabilities >= self.least).astype(self.targets.dtype)
         likeliest = self.probabilities.argmax(axis=1)
         return likeliest if self.invalid is None else np.where(self.invalid, -1, likeliest)
+
+    @property
+    def least(self) -> np.ndarray:
+        """Least probability of each label to be given, when multilabel, (C,) or (N, C)."""
+        if self.row_thresholds is not None:
+            return self.row_thresholds
+        return (
+            np.full(len(self.labels), 0.5) if self.thresholds is None else np.array(self.thresholds)
+        )
 
     def take(self, rows: np.ndarray | Sequence[int]) -> Predictions:
         """Predictions of the rows at these indices, in that order."""
@@ -103,6 +113,7 @@ class Predictions:
             targets=self.targets[rows],
             probabilities=self.probabilities[rows],
             invalid=None if self.invalid is None else self.invalid[rows],
+            row_thresholds=None if self.row_thresholds is None else self.row_thresholds[rows],
         )
 
     def with_labels(self, labels: Sequence[str]) -> Predictions:
@@ -111,6 +122,7 @@ class Predictions:
         _require(sorted(labels) == sorted(self.labels), f"labels: {labels}, not {self.labels}")
         columns = [self.labels.index(label) for label in labels]
         thresholds = self.thresholds and tuple(self.thresholds[c] for c in columns)
+        of_rows = self.row_thresholds
         # Where in the new order each old column stands.
         place = np.argsort(columns)
         targets = self.targets[:, columns] if self.multilabel else place[self.targets]
@@ -120,6 +132,7 @@ class Predictions:
             targets=targets,
             probabilities=self.probabilities[:, columns],
             thresholds=thresholds,
+            row_thresholds=None if of_rows is None else of_rows[:, columns],
         )
 
     def write(self, path: Path) -> None:

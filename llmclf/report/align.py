@@ -73,8 +73,12 @@ def pooled(parts: Sequence[Predictions]) -> Predictions:
         invalid = np.concatenate(
             [np.zeros(len(p.ids), np.bool_) if p.invalid is None else p.invalid for p in parts]
         )
+    own = None
+    if any(p.thresholds != parts[0].thresholds for p in parts):  # of each run's validation rows
+        own = np.concatenate([np.broadcast_to(p.least, p.probabilities.shape) for p in parts])
     return replace(
         parts[0],
+        row_thresholds=own,
         ids=[f"{i}/{id_}" for i, p in enumerate(parts) for id_ in p.ids],
         targets=np.concatenate([p.targets for p in parts]),
         probabilities=np.concatenate([p.probabilities for p in parts]),
