@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmclf.evaluate.align import aligned
+from llmclf.evaluate.columns import ScoreColumns
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
 
@@ -234,20 +235,24 @@ def seen_rows(
     """Scores with and without the rows that training or validation rows repeat; None without any.
 
     ``seen``: kind by id (ids of other rows are ignored), or of each row in their order. ``metric``:
-    a key of :func:`llmclf.evaluate.scores.score`. A label that only seen rows have counts 0 in
-    macro-F1 without them, as any absent label does.
+    one of :data:`llmclf.evaluate.columns.METRICS`. A label that only seen rows have is left out of
+    macro-F1 without them, as it is of a resample: a zero would say of the method what is due to
+    the choice of rows.
     """
     kinds = [seen.get(i) for i in predictions.ids] if isinstance(seen, Mapping) else list(seen)
     assert len(kinds) == len(predictions.ids)
     counts = Counter(kind for kind in kinds if kind is not None)
     if not counts:
         return None
-    others = np.flatnonzero([kind is None for kind in kinds])
+    columns, others = ScoreColumns.of(predictions), np.array([kind is None for kind in kinds])
+    rest = columns.lines_NK[others].sum(axis=0, dtype=np.float64)[None]
     return SeenRows(
         rows=sum(counts.values()),
         kinds=dict(sorted(counts.items())),
         score=float(score(predictions)[metric]),
-        score_without=float(score(predictions.take(others))[metric]) if len(others) else None,
+        score_without=float(columns.scores(rest, others.sum())[metric][0])
+        if others.any()
+        else None,
     )
 
 

@@ -263,6 +263,15 @@ def test_scores_with_and_without_seen_rows() -> None:
     assert seen_rows(given, [None] * 4, "macro_f1") is None
 
 
+def test_a_label_of_seen_rows_alone_does_not_count_against_the_others() -> None:
+    right = predictions([0, 0, 1, 1, 2], np.eye(3)[[0, 0, 1, 1, 2]])
+    found = seen_rows(right, {"r0000004": "exact"}, "macro_f1")
+    assert found is not None and (found.score, found.score_without) == (1, 1)
+    with_wrong = predictions([0, 0, 1, 1, 2], np.eye(3)[[0, 2, 1, 1, 2]])
+    found = seen_rows(with_wrong, {"r0000004": "exact"}, "macro_f1")
+    assert found is not None and found.score_without == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
 def test_where_every_row_was_seen_there_is_no_score_without() -> None:
     found = seen_rows(predictions([0], [[1, 0]]), ["exact"], "macro_f1")
     assert found is not None

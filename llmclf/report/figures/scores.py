@@ -143,6 +143,6 @@ def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
         "lengths",
         "Macro-F1 by length of the text",
         f"{best.name}: {told}.",
-        caption="Labels without rows of a length count 0 there, so compare methods, not lengths, "
-        "where a bucket is small.",
+        caption="Labels without rows of a length are left out there, so compare methods, not "
+        "lengths, where a bucket is small.",
     )
