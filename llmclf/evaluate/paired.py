@@ -19,18 +19,19 @@ from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.flips import Effects, effects, no_difference
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
+    BOUNDS,
     Correction,
     Runs,
     Sampled,
     StudentT,
     beyond_rows,
-    combine,
     interval,
     of_seeds,
     p_not_above,
     p_not_below,
     resample,
     stream,
+    with_error,
 )
 
 ALPHA = 0.05
@@ -128,9 +129,9 @@ def compare(
 ) -> Statistics:
     """Score all methods and compare each pair on the same test rows.
 
-    Intervals and tests of one run on one test set are BCa (Efron 1987); with several folds or seeds
-    they are of draws that add the error of folds and seeds to that of the rows. Raises DataError
-    unless all methods have the same rows, labels and folds, in whatever order.
+    On one test set intervals are BCa (Efron 1987), to which the error of seeds is added; with
+    several folds they are of draws that add the error of folds to that of the rows. Raises
+    DataError unless all methods have the same rows, labels and folds, in whatever order.
 
     ``metric``: the score that differences are taken of; ``margin``: the largest difference that
     does not matter; ``resamples``, ``seed``: how many times rows are drawn again, and by which
@@ -157,14 +158,10 @@ def compare(
 
 
 def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
-    values, rows, value = one.values[metric], one.rows[metric], one.value(metric)
-    drawn, correction = np.mean(rows, axis=0), Correction()
-    if one.jackknife is not None:
-        correction = Correction.of(value, drawn, one.jackknife[metric])
-    sampling = interval(drawn, correction)
-    single = len(values) == 1 and len(values[0]) == 1
-    low, high = sampling if single else interval(combine(values, rows, rng))
-    of_seeds = [v.var(ddof=1) for v in values if len(v) > 1]
+    values, value = one.values[metric], one.value(metric)
+    sampling = interval(one.draws(metric))
+    low, high = interval(one.all_draws(metric, rng))
+    variances = [v.var(ddof=1) for v in values if len(v) > 1]
     means = [v.mean() for v in values]
     return Estimate(
         value=value,
@@ -172,7 +169,7 @@ def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
         high=high,
         sampling_low=sampling[0],
         sampling_high=sampling[1],
-        seed_sd=float(np.sqrt(np.mean(of_seeds))) if of_seeds else None,
+        seed_sd=float(np.sqrt(np.mean(variances))) if variances else None,
         fold_sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
     )
 
@@ -233,15 +230,10 @@ def _difference(
 ) -> Difference:
     a, b = (sampled[name] for name in pair)
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
-    correction = Correction()
-    single = all(len(one.values[metric]) == len(one.values[metric][0]) == 1 for one in (a, b))
-    if single and a.jackknife is not None and b.jackknife is not None:
-        without = a.jackknife[metric] - b.jackknife[metric]
-        correction = Correction.of(value, draws, without)
-    low, high = interval(draws, correction)
+    low, high = interval(draws)
     if p_values[0] >= ALPHA:
         low, high = min(low, 0.0), max(high, 0.0)
-    p_equivalent = _outside(draws, margin, correction, largest, stream(seed, "\0".join(pair)))
+    p_equivalent = _outside(draws, margin, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -256,13 +248,7 @@ def _difference(
     )
 
 
-def _outside(
-    draws: np.ndarray,
-    margin: float,
-    correction: Correction,
-    largest: float,
-    rng: np.random.Generator,
-) -> float:
+def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Generator) -> float:
     """p value of a difference of the margin or more, from draws of it.
 
     Rows that were not drawn may differ though none was seen that does, so one row more is added on
@@ -272,8 +258,8 @@ def _outside(
     """
     unseen = largest * rng.standard_exponential(len(draws))
     return max(
-        p_not_above(draws - unseen, -margin, correction),
-        p_not_below(draws + unseen, margin, correction),
+        p_not_above(draws - unseen, -margin),
+        p_not_below(draws + unseen, margin),
     )
 
 
@@ -282,9 +268,18 @@ def paired_draws(
 ) -> np.ndarray:
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
     common, seeds are not. ``sampled``: by method; ``pair``: the names of the two."""
-    drawn = np.mean(_paired_rows(sampled, pair, metric), axis=0)
+    a, b = (sampled[name] for name in pair)
+    value, drawn = (
+        a.value(metric) - b.value(metric),
+        np.mean(_paired_rows(sampled, pair, metric), axis=0),
+    )
+    if a.jackknife is not None and b.jackknife is not None:
+        without = a.jackknife[metric] - b.jackknife[metric]
+        drawn = Correction.of(value, drawn, without).applied(drawn)
     rng = stream(seed, "\0".join(sorted(pair)))
-    return drawn + _beyond_rows(sampled, pair, metric).draws(len(drawn), rng)
+    low, high = BOUNDS[metric]
+    bounds = (low - high, high - low)
+    return with_error(drawn, _beyond_rows(sampled, pair, metric), value, bounds, rng)
 
 
 def _paired_rows(

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import expit, logit
+from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
 from llmclf.evaluate.columns import METRICS, ScoreColumns
@@ -24,6 +25,13 @@ BLOCK = 500
 MOST_UNITS = 20_000
 """More rows than this are put into so many random groups, and groups are resampled: the error of a
 score over many rows is the same, and the time is bounded."""
+TINY = 1e-9
+BOUNDS = dict.fromkeys(METRICS, (0.0, 1.0)) | {
+    "mcc": (-1.0, 1.0),
+    "nll": (0.0, np.inf),
+    "brier": (0.0, 2.0),
+}
+"""Between what each score lies."""
 
 Runs = Mapping[int, Mapping[int, Predictions]]
 """Fold -> seed -> aligned predictions."""
@@ -43,6 +51,22 @@ class Sampled:
     def value(self, metric: str) -> float:
         """The metric's mean over folds of the mean over seeds."""
         return float(np.mean([seeds.mean() for seeds in self.values[metric]]))
+
+    def draws(self, metric: str) -> np.ndarray:
+        """Corrected draws of :meth:`value` over rows alone, (R,)."""
+        drawn = np.mean(self.rows[metric], axis=0)
+        if self.jackknife is None:
+            return drawn
+        return Correction.of(self.value(metric), drawn, self.jackknife[metric]).applied(drawn)
+
+    def beyond_rows(self, metric: str) -> StudentT:
+        """What folds and seeds add to their error."""
+        return beyond_rows(self.values[metric], self.rows[metric])
+
+    def all_draws(self, metric: str, rng: np.random.Generator) -> np.ndarray:
+        """Draws with the error of rows, folds and seeds, (R,)."""
+        error, value = self.beyond_rows(metric), self.value(metric)
+        return with_error(self.draws(metric), error, value, BOUNDS[metric], rng)
 
 
 def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[str, Sampled]:
@@ -163,12 +187,31 @@ def beyond_rows(values: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> Stu
     return StudentT(max(0.0, means.var(ddof=1) - within) / len(means), len(means) - 1)
 
 
-def combine(
-    values: Sequence[np.ndarray], rows: Sequence[np.ndarray], rng: np.random.Generator
+def with_error(
+    drawn: np.ndarray,
+    error: StudentT,
+    value: float,
+    bounds: tuple[float, float],
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draws of the mean over folds and seeds, with the error of rows, folds and seeds, (R,)."""
-    drawn = np.mean(rows, axis=0)
-    return drawn + beyond_rows(values, rows).draws(len(drawn), rng)
+    """Draws over rows of a score whose ``value`` lies within ``bounds``, with another error on top,
+    (R,).
+
+    It is added to the log odds of the score between its bounds (to its logarithm, where the upper
+    one is infinite), so that no draw leaves them; near the middle that is plain addition.
+    """
+    if error.squared == 0:
+        return drawn
+    added, (low, high) = error.draws(len(drawn), rng), bounds
+    if not np.isfinite(low):
+        return drawn + added
+    if not np.isfinite(high):
+        return low + (drawn - low) * np.exp(added / max(value - low, TINY))
+    width = high - low
+    share = np.clip((drawn - low) / width, TINY, 1 - TINY)
+    middle = float(np.clip((value - low) / width, TINY, 1 - TINY))
+    moved = expit(logit(share) + added / width / (middle * (1 - middle)))
+    return low + width * moved
 
 
 def of_seeds(methods: Sequence[np.ndarray]) -> StudentT:
@@ -209,8 +252,21 @@ class Correction:
 
     def share(self, level: float) -> float:
         """Share of the draws that lie below the end of a one-sided interval of this level."""
-        z = self.bias + norm.ppf(level)
-        return float(norm.cdf(self.bias + z / (1 - self.acceleration * z)))
+        return float(self._shares(np.array(level)))
+
+    def _shares(self, levels: np.ndarray) -> np.ndarray:
+        z = self.bias + norm.ppf(levels)
+        return np.asarray(norm.cdf(self.bias + z / (1 - self.acceleration * z)))
+
+    def applied(self, draws: np.ndarray) -> np.ndarray:
+        """The draws moved so that their plain quantiles are the corrected ends, in their order."""
+        if self == Correction():
+            return draws
+        levels = (rankdata(draws, method="ordinal") - 0.5) / len(draws)
+        # Where 1 - a z changes its sign the correction means nothing: far in the tails.
+        shares = np.clip(np.nan_to_num(self._shares(levels)), 0, 1)
+        shares = np.maximum.accumulate(np.sort(shares))[np.argsort(np.argsort(levels))]
+        return np.quantile(draws, shares)
 
     def level(self, share: float) -> float:
         """Level of the one-sided interval that ends where this share of the draws lies below it."""

@@ -13,12 +13,14 @@ from llmclf.config import DataError
 from llmclf.evaluate.paired import Tested, compare, holm
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
+    BOUNDS,
     Correction,
-    combine,
+    beyond_rows,
     interval,
     of_seeds,
     p_not_above,
     p_not_below,
+    with_error,
 )
 from llmclf.evaluate.scores import score
 
@@ -156,7 +158,8 @@ def test_seeds_add_their_own_error() -> None:
     same = [Tested(fold=0, seed=s, predictions=A) for s in range(3)]
     alone, again = (compare({"a": runs}, resamples=4000).estimates["a"] for runs in (once(A), same))
     assert again["macro_f1"].seed_sd == 0 and again["macro_f1"].value == alone["macro_f1"].value
-    assert again["macro_f1"].low == pytest.approx(alone["macro_f1"].sampling_low, abs=0.01)
+    for metric, one in alone.items():
+        assert (again[metric].low, again[metric].high) == pytest.approx((one.low, one.high))
     unlike = [
         Tested(fold=0, seed=s, predictions=drawn(400, skill, s, targets=A.targets))
         for s, skill in enumerate((1.5, 2.0, 2.5))
@@ -264,7 +267,9 @@ def test_intervals_over_folds_cover_the_truth(folds: int, spread: float) -> None
         ]
         values = [np.array([r.mean()]) for r in right]
         draws = [rng.binomial(rows, r.mean(), 400) / rows for r in right]
-        low, high = interval(combine(values, draws, rng))
+        error, value = beyond_rows(values, draws), float(np.mean(values))
+        drawn = with_error(np.mean(draws, axis=0), error, value, (0, 1), rng)
+        low, high = interval(drawn)
         hits += low <= truth <= high
     assert 0.91 <= hits / 600 <= 0.98
 
@@ -340,3 +345,20 @@ def test_one_test_row_has_a_score_and_no_error() -> None:
     assert found.rows == 1 and found.differences[0].p_value == 1
     for estimate in found.estimates["a"].values():
         assert np.isfinite([estimate.low, estimate.high]).all()
+
+
+def test_no_interval_leaves_the_range_of_its_score() -> None:
+    """Seeds of unlike skill near the upper end of macro-F1 and the lower of NLL."""
+    targets = A.targets
+    unlike = [
+        Tested(fold=0, seed=s, predictions=replace(drawn(400, k, s, targets=targets), ids=A.ids))
+        for s, k in enumerate((3.0, 7.0, 9.0))
+    ]
+    found = compare({"a": unlike, "b": unlike[:1]}, resamples=2000)
+    for metric, (low, high) in BOUNDS.items():
+        one = found.estimates["a"][metric]
+        assert low <= one.low < one.value < one.high <= high, metric
+    of_several = found.estimates["a"]["macro_f1"]
+    assert of_several.high - of_several.low > 1.5 * (
+        of_several.sampling_high - of_several.sampling_low
+    )
