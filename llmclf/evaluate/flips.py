@@ -4,8 +4,9 @@ Were both equally good, it would be chance which of the two got which row's answ
 of both are exchanged in random rows, and p is the share of exchanges that make a difference as
 large as the real one (Fisher 1935, Edgington 1964); on accuracy that is McNemar's exact test.
 
-A score is not a sum over rows. It is taken as one by its gradient at the mean of both methods: the
-difference is then right to the third order, and exchanging rows does not move that point.
+A score is not a sum over rows. It is taken as one by its gradient at the mean of both methods,
+which exchanging rows does not move and near which exchanges at random stay. The real difference of
+two methods may lie far from it, so it is taken as it is.
 P: pairs of methods, N: rows of all folds, K: columns of sums, R: resamples.
 """
 
@@ -37,7 +38,7 @@ class Effects:
     """What each row adds to the difference of each pair of methods, and could add at most."""
 
     rows_PN: np.ndarray
-    """float32; the sum over all rows is the difference, but for terms of third order."""
+    """float32; the sum over all rows is the difference of methods that are near each other."""
     largest_P: np.ndarray
     """Effect of one more row that the first method has right and the second wrong, of the label
     where that weighs most: what the data cannot exclude where no row of it was seen, float64."""
@@ -96,23 +97,28 @@ def _largest(
 
 
 def no_difference(
-    effects: Effects, errors: Sequence[StudentT], *, resamples: int, rng: np.random.Generator
+    effects: Effects,
+    differences: Sequence[float],
+    errors: Sequence[StudentT],
+    *,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> list[float]:
     """Two-sided p value of no difference of each pair.
 
-    ``errors``: what folds and seeds add to the rows' error, of each pair. Exact where few rows
-    differ and nothing is added. Else from random exchanges, one added to both counts; where these
+    ``differences``: the real ones; ``errors``: what folds and seeds add to the rows' error. Exact
+    where few rows differ and nothing is added. Else from random exchanges, one added to both counts; where these
     are too few to tell how small p is, from a bound on its tail.
     """
     spread = np.sqrt((effects.rows_PN.astype(np.float64) ** 2).sum(axis=1))
     scaled = effects.rows_PN / np.maximum(spread, 1e-300)[:, None].astype(np.float64)
-    observed = np.abs(scaled.sum(axis=1))
+    observed = np.abs(differences) / np.maximum(spread, 1e-300)
     counts = _as_large(scaled.astype(np.float32), observed, spread, errors, resamples, rng)
     p_values = []
     for pair, error in enumerate(errors):
         differing = scaled[pair][scaled[pair] != 0]
         if len(differing) <= MOST_EXACT and error.squared == 0:
-            p_values.append(_exact(differing, observed[pair]))
+            p_values.append(_exact(differing))
             continue
         drawn = (counts[pair] + 1) / (resamples + 1)
         bound = _bound(observed[pair], error, spread[pair])
@@ -141,12 +147,12 @@ def _as_large(
     return counts
 
 
-def _exact(differing: np.ndarray, observed: float) -> float:
-    """Share of all exchanges with a difference as large."""
+def _exact(differing: np.ndarray) -> float:
+    """Share of all exchanges with a sum of effects as large."""
     if len(differing) == 0:
         return 1.0
     signs = 1 - 2 * ((np.arange(2 ** len(differing))[:, None] >> np.arange(len(differing))) & 1)
-    return float((np.abs(signs @ differing) >= observed - TIE).mean())
+    return float((np.abs(signs @ differing) >= abs(differing.sum()) - TIE).mean())
 
 
 def _bound(observed: float, error: StudentT, spread: float) -> float:

@@ -214,7 +214,9 @@ def p_no_difference(
     """Two-sided p value of no difference of each pair, with the error of rows, folds and seeds."""
     resamples = len(next(iter(sampled.values())).rows[metric][0])
     errors = [_beyond_rows(sampled, pair, metric) for pair in pairs]
-    return no_difference(of_rows, errors, resamples=resamples, rng=stream(seed, "exchanged"))
+    differences = [sampled[a].value(metric) - sampled[b].value(metric) for a, b in pairs]
+    rng = stream(seed, "exchanged")
+    return no_difference(of_rows, differences, errors, resamples=resamples, rng=rng)
 
 
 def _difference(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from llmclf.evaluate.paired import Difference, Tested, compare
 from llmclf.evaluate.predictions import Predictions
@@ -75,6 +75,36 @@ def test_exchanged_rows_give_the_p_of_exchanged_predictions() -> None:
         larger += abs(score(one)["macro_f1"] - score(two)["macro_f1"]) >= abs(real) - 1e-12
     assert 0.001 < larger / 1500 < 0.5
     assert found.p_value == pytest.approx(larger / 1500, abs=0.02)
+
+
+def test_methods_far_apart_are_judged_by_their_real_difference() -> None:
+    """One never gives the rare label, the other often: macro-F1 is far from a sum over rows."""
+    rng = np.random.default_rng(3)
+    targets = rng.choice(3, 800, p=(0.5, 0.4, 0.1))
+    a = np.where(rng.random(800) < 0.75, targets, rng.integers(0, 2, 800))
+    a[a == 2] = 0
+    b = np.where(rng.random(800) < 0.4, targets, rng.integers(0, 3, 800))
+    one, two = (
+        Predictions(
+            ids=[str(i) for i in range(800)],
+            labels=("a", "b", "c"),
+            targets=targets,
+            probabilities=0.1 / 3 + 0.9 * np.eye(3)[given],
+            scored_by="softmax",
+        )
+        for given in (a, b)
+    )
+    found = difference(one, two, metric="macro_f1", resamples=20_000)
+    swapped = []
+    for _ in range(400):
+        swap = (rng.random(800) < 0.5)[:, None]
+        p, q = one.probabilities, two.probabilities
+        both = [np.where(swap, q, p), np.where(swap, p, q)]
+        scores = [score(replace(one, probabilities=x))["macro_f1"] for x in both]
+        swapped.append(scores[0] - scores[1])
+    expected = 2 * norm.sf(abs(found.value) / np.std(swapped))
+    assert 0.001 < found.p_value < 0.9
+    assert found.p_value == pytest.approx(expected, rel=0.3, abs=0.02)
 
 
 def test_many_methods_leave_a_clear_difference_clear() -> None:
