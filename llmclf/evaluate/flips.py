@@ -2,7 +2,7 @@
 
 Were both equally good, it would be chance which of the two got which row's answer. So the answers
 of both are exchanged in random rows, and p is the share of exchanges that make a difference as
-large as the real one (Fisher 1935, Edgington 1964); on accuracy that is McNemar's exact test.
+large as the real one (Fisher 1935; on F1, Yeh 2000); on accuracy that is McNemar's exact test.
 
 A score is not a sum over rows. It is taken as one by its gradient at the mean of both methods,
 which exchanging rows does not move and near which exchanges at random stay. The real difference of
@@ -107,8 +107,8 @@ def no_difference(
     """Two-sided p value of no difference of each pair.
 
     ``differences``: the real ones; ``errors``: what folds and seeds add to the rows' error. Exact
-    where few rows differ and nothing is added. Else from random exchanges, one added to both counts; where these
-    are too few to tell how small p is, from a bound on its tail.
+    where few rows differ and nothing is added. Else from random exchanges, one added to both
+    counts; where these are too few to tell how small p is, from a bound on its tail.
     """
     spread = np.sqrt((effects.rows_PN.astype(np.float64) ** 2).sum(axis=1))
     scaled = effects.rows_PN / np.maximum(spread, 1e-300)[:, None].astype(np.float64)
