@@ -52,11 +52,13 @@ def effects(runs: Mapping[str, Runs], pairs: Sequence[tuple[str, str]], metric: 
     for fold in folds:
         first = ScoreColumns.of(next(iter(next(iter(runs.values()))[fold].values())))
         lines = {name: _mean_lines(list(of[fold].values())) for name, of in runs.items()}
+        totals = {name: of.sum(axis=0, dtype=np.float64) for name, of in lines.items()}
         part = np.empty((len(pairs), len(next(iter(lines.values())))), np.float32)
         for i, (a, b) in enumerate(pairs):
-            sums = (lines[a].sum(axis=0) + lines[b].sum(axis=0)) / 2
+            sums = (totals[a] + totals[b]) / 2
             slope = gradient(first, sums, metric, len(part[i])) / len(folds)
-            part[i] = (lines[a] - lines[b]) @ slope
+            # The difference first: rows that both have alike are then exactly 0.
+            part[i] = (lines[a] - lines[b]) @ slope.astype(np.float32)
             most = _largest(first, slope, sums, metric, part[i])
             largest[i] = max(largest[i], most)
         parts.append(_in_groups(part))
@@ -64,9 +66,8 @@ def effects(runs: Mapping[str, Runs], pairs: Sequence[tuple[str, str]], metric: 
 
 
 def _mean_lines(seeds: Sequence[Predictions]) -> np.ndarray:
-    """Mean over seeds of what each row adds to the sums, float64 (N, K)."""
-    lines = [ScoreColumns.of(p).lines_NK for p in seeds]
-    return np.asarray(np.mean(lines, axis=0, dtype=np.float64))
+    """Mean over seeds of what each row adds to the sums, float32 (N, K)."""
+    return np.asarray(np.mean([ScoreColumns.of(p).lines_NK for p in seeds], axis=0))
 
 
 def _in_groups(part_PN: np.ndarray) -> np.ndarray:
@@ -111,9 +112,9 @@ def no_difference(
     counts; where these are too few to tell how small p is, from a bound on its tail.
     """
     spread = np.sqrt((effects.rows_PN.astype(np.float64) ** 2).sum(axis=1))
-    scaled = effects.rows_PN / np.maximum(spread, 1e-300)[:, None].astype(np.float64)
-    observed = np.abs(differences) / np.maximum(spread, 1e-300)
-    counts = _as_large(scaled.astype(np.float32), observed, spread, errors, resamples, rng)
+    unit = np.maximum(spread, 1e-300)
+    scaled, observed = effects.rows_PN / unit[:, None], np.abs(differences) / unit
+    counts = _as_large(scaled.astype(np.float32), observed, unit, errors, resamples, rng)
     p_values = []
     for pair, error in enumerate(errors):
         differing = scaled[pair][scaled[pair] != 0]
@@ -129,7 +130,7 @@ def no_difference(
 def _as_large(
     scaled_PN: np.ndarray,
     observed_P: np.ndarray,
-    spread_P: np.ndarray,
+    unit_P: np.ndarray,
     errors: Sequence[StudentT],
     resamples: int,
     rng: np.random.Generator,
@@ -142,7 +143,7 @@ def _as_large(
         exchanged = 2 * (kept @ scaled_PN.T) - totals
         for pair, error in enumerate(errors):
             if error.squared:
-                exchanged[:, pair] += error.draws(size, rng) / max(spread_P[pair], 1e-300)
+                exchanged[:, pair] += error.draws(size, rng) / unit_P[pair]
         counts += (np.abs(exchanged) >= observed_P - TIE).sum(axis=0)
     return counts
 
