@@ -20,11 +20,11 @@ from llmclf.evaluate.flips import Effects, effects, no_difference
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
-    Correction,
     Runs,
     Sampled,
     StudentT,
     beyond_rows,
+    corrected,
     interval,
     of_seeds,
     p_not_above,
@@ -159,8 +159,7 @@ def compare(
 
 def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
     values, value = one.values[metric], one.value(metric)
-    sampling = interval(one.draws(metric))
-    low, high = interval(one.all_draws(metric, rng))
+    sampling, (low, high) = one.intervals(metric, rng)
     variances = [v.var(ddof=1) for v in values if len(v) > 1]
     means = [v.mean() for v in values]
     return Estimate(
@@ -271,13 +270,10 @@ def paired_draws(
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
     common, seeds are not. ``sampled``: by method; ``pair``: the names of the two."""
     a, b = (sampled[name] for name in pair)
-    value, drawn = (
-        a.value(metric) - b.value(metric),
-        np.mean(_paired_rows(sampled, pair, metric), axis=0),
-    )
+    value, without = a.value(metric) - b.value(metric), None
     if a.jackknife is not None and b.jackknife is not None:
         without = a.jackknife[metric] - b.jackknife[metric]
-        drawn = Correction.of(value, drawn, without).applied(drawn)
+    drawn = corrected(np.mean(_paired_rows(sampled, pair, metric), axis=0), value, without)
     rng = stream(seed, "\0".join(sorted(pair)))
     low, high = BOUNDS[metric]
     bounds = (low - high, high - low)

@@ -35,6 +35,8 @@ BOUNDS = dict.fromkeys(METRICS, (0.0, 1.0)) | {
 
 Runs = Mapping[int, Mapping[int, Predictions]]
 """Fold -> seed -> aligned predictions."""
+Interval = tuple[float, float]
+"""Lower and upper end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +54,13 @@ class Sampled:
         """The metric's mean over folds of the mean over seeds."""
         return float(np.mean([seeds.mean() for seeds in self.values[metric]]))
 
-    def draws(self, metric: str) -> np.ndarray:
-        """Corrected draws of :meth:`value` over rows alone, (R,)."""
-        drawn = np.mean(self.rows[metric], axis=0)
-        if self.jackknife is None:
-            return drawn
-        return Correction.of(self.value(metric), drawn, self.jackknife[metric]).applied(drawn)
-
-    def beyond_rows(self, metric: str) -> StudentT:
-        """What folds and seeds add to their error."""
-        return beyond_rows(self.values[metric], self.rows[metric])
-
-    def all_draws(self, metric: str, rng: np.random.Generator) -> np.ndarray:
-        """Draws with the error of rows, folds and seeds, (R,)."""
-        error, value = self.beyond_rows(metric), self.value(metric)
-        return with_error(self.draws(metric), error, value, BOUNDS[metric], rng)
+    def intervals(self, metric: str, rng: np.random.Generator) -> tuple[Interval, Interval]:
+        """95% intervals of :meth:`value`: of the rows alone, and with what folds and seeds add."""
+        values, rows, value = self.values[metric], self.rows[metric], self.value(metric)
+        jackknife = None if self.jackknife is None else self.jackknife[metric]
+        drawn = corrected(np.mean(rows, axis=0), value, jackknife)
+        error = beyond_rows(values, rows)
+        return interval(drawn), interval(with_error(drawn, error, value, BOUNDS[metric], rng))
 
 
 def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[str, Sampled]:
@@ -227,75 +221,52 @@ def of_seeds(methods: Sequence[np.ndarray]) -> StudentT:
     return StudentT(float(squared), squared**2 / sum(error**2 / n for error, n in errors))
 
 
-@dataclass(frozen=True)
-class Correction:
-    """Correction of a bootstrap distribution for bias and skewness (BCa, Efron 1987); by default it
-    corrects nothing.
+def corrected(drawn: np.ndarray, value: float, jackknife: np.ndarray | None) -> np.ndarray:
+    """Draws of a score corrected for bias and skewness (BCa, Efron 1987), in their order, (R,):
+    their plain quantiles are the corrected ends.
 
-    Intervals and p values are corrected alike, so that they agree.
+    ``jackknife``: the score without each row, (N,). As they are without one, where all draws lie on
+    one side of the score, or where no row changes it.
     """
-
-    bias: float = 0.0
-    acceleration: float = 0.0
-
-    @classmethod
-    def of(cls, value: float, draws: np.ndarray, jackknife: np.ndarray) -> Correction:
-        """Correction from a score, its draws and its ``jackknife``, the score without each row,
-        (N,); none where all draws lie on one side of the score, or no row changes it."""
-        below = (draws < value).mean() + (draws == value).mean() / 2
-        deviations = jackknife.mean() - jackknife
-        squares = (deviations**2).sum()
-        if not 0 < below < 1 or squares == 0:
-            return cls()
-        acceleration = (deviations**3).sum() / (6 * squares**1.5)
-        return cls(bias=float(norm.ppf(below)), acceleration=float(acceleration))
-
-    def share(self, level: float) -> float:
-        """Share of the draws that lie below the end of a one-sided interval of this level."""
-        return float(self._shares(np.array(level)))
-
-    def _shares(self, levels: np.ndarray) -> np.ndarray:
-        z = self.bias + norm.ppf(levels)
-        return np.asarray(norm.cdf(self.bias + z / (1 - self.acceleration * z)))
-
-    def applied(self, draws: np.ndarray) -> np.ndarray:
-        """The draws moved so that their plain quantiles are the corrected ends, in their order."""
-        if self == Correction():
-            return draws
-        levels = (rankdata(draws, method="ordinal") - 0.5) / len(draws)
-        # Where 1 - a z changes its sign the correction means nothing: far in the tails.
-        shares = np.clip(np.nan_to_num(self._shares(levels)), 0, 1)
-        shares = np.maximum.accumulate(np.sort(shares))[np.argsort(np.argsort(levels))]
-        return np.quantile(draws, shares)
-
-    def level(self, share: float) -> float:
-        """Level of the one-sided interval that ends where this share of the draws lies below it."""
-        z = norm.ppf(np.clip(share, 1e-9, 1 - 1e-9)) - self.bias
-        scale = 1 + self.acceleration * z
-        return float(norm.cdf(z / scale - self.bias)) if scale > 0 else float(z > 0)
+    below = (drawn < value).mean() + (drawn == value).mean() / 2
+    if jackknife is None or not 0 < below < 1:
+        return drawn
+    deviations = jackknife.mean() - jackknife
+    squares = (deviations**2).sum()
+    if squares == 0:
+        return drawn
+    acceleration = (deviations**3).sum() / (6 * squares**1.5)
+    return moved(drawn, bias=float(norm.ppf(below)), acceleration=float(acceleration))
 
 
-def interval(draws: np.ndarray, correction: Correction = Correction()) -> tuple[float, float]:
-    """The middle 95% of the draws, corrected."""
-    low, high = np.quantile(draws, [correction.share(0.025), correction.share(0.975)])
+def moved(drawn: np.ndarray, *, bias: float, acceleration: float) -> np.ndarray:
+    """Draws whose quantile at each level is that of ``drawn`` at the level that Efron (1987, 6.8)
+    puts in its place, in their order, (R,)."""
+    z = bias + norm.ppf((np.arange(len(drawn)) + 0.5) / len(drawn))
+    scale = 1 - acceleration * z
+    # Beyond the pole, far in the longer tail, there is no more than the last draw.
+    levels = np.where(scale > 0, norm.cdf(bias + z / np.where(scale > 0, scale, 1)), z > 0)
+    rank = rankdata(drawn, method="ordinal").astype(np.int64) - 1
+    return np.asarray(np.quantile(drawn, levels)[rank])
+
+
+def interval(draws: np.ndarray) -> Interval:
+    """The middle 95% of the draws."""
+    low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
-def p_not_above(
-    draws: np.ndarray, bound: float = 0.0, correction: Correction = Correction()
-) -> float:
+def p_not_above(draws: np.ndarray, bound: float = 0.0) -> float:
     """One-sided p value of no more than ``bound``, from draws of a difference.
 
     One is added to the draws, so that it is not 0 (Davison and Hinkley 1997, 4.2).
     """
-    return correction.level(_share(draws <= bound))
+    return _share(draws <= bound)
 
 
-def p_not_below(
-    draws: np.ndarray, bound: float = 0.0, correction: Correction = Correction()
-) -> float:
+def p_not_below(draws: np.ndarray, bound: float = 0.0) -> float:
     """One-sided p value of no less than ``bound``."""
-    return 1 - correction.level(1 - _share(draws >= bound))
+    return _share(draws >= bound)
 
 
 def _share(extreme: np.ndarray) -> float:

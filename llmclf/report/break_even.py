@@ -8,7 +8,7 @@ import numpy as np
 
 from llmclf.evaluate.flips import effects
 from llmclf.evaluate.paired import ALPHA, Tested, align, holm, p_no_difference, paired_draws
-from llmclf.evaluate.resample import Runs, Sampled, interval, resample, stream
+from llmclf.evaluate.resample import Runs, Sampled, resample, stream
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing
 
 
@@ -70,7 +70,7 @@ def _point(
     seed: int,
 ) -> BudgetPoint:
     rng = stream(seed, cell_name(method, budget))
-    low, high = interval(one.all_draws(metric, rng))
+    _, (low, high) = one.intervals(metric, rng)
     return BudgetPoint(
         budget=budget,
         per_class=per_class.get(budget),

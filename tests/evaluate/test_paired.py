@@ -14,9 +14,10 @@ from llmclf.evaluate.paired import Tested, compare, holm
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
-    Correction,
     beyond_rows,
+    corrected,
     interval,
+    moved,
     of_seeds,
     p_not_above,
     p_not_below,
@@ -27,7 +28,6 @@ from llmclf.evaluate.scores import score
 Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
 LABELS = ("no", "weak", "strong")
 SHARES = (0.6, 0.25, 0.15)
-NO_CORRECTION = Correction()
 
 
 def drawn(
@@ -47,8 +47,8 @@ def drawn(
     )
 
 
-def two_sided(draws: np.ndarray, correction: Correction = NO_CORRECTION) -> float:
-    return min(1.0, 2 * min(f(draws, 0, correction) for f in (p_not_above, p_not_below)))
+def two_sided(draws: np.ndarray) -> float:
+    return min(1.0, 2 * min(p_not_above(draws, 0), p_not_below(draws, 0)))
 
 
 def once(predictions: Predictions) -> list[Tested]:
@@ -277,38 +277,56 @@ def test_intervals_over_folds_cover_the_truth(folds: int, spread: float) -> None
 def test_nothing_is_corrected_in_a_symmetric_case() -> None:
     draws = np.random.default_rng(0).normal(size=20_000)
     jackknife = np.tile([-1.0, 1.0], 50)
-    corrected = interval(draws, Correction.of(0.0, draws, jackknife))
-    assert corrected == pytest.approx(interval(draws), abs=0.03)
+    found = interval(corrected(draws, 0.0, jackknife))
+    assert found == pytest.approx(interval(draws), abs=0.03)
     assert interval(draws) == pytest.approx(stats.norm.interval(0.95), abs=0.05)
     one_sided = p_not_above(draws, -1.0), p_not_below(draws, 1.0)
     assert one_sided == pytest.approx([stats.norm.cdf(-1)] * 2, abs=0.01)
     level = np.zeros(100)
-    assert interval(level, Correction.of(0.0, level, jackknife)) == (0, 0)
-    assert two_sided(level, Correction.of(0.0, level, np.arange(9.0) ** 2)) == 1
+    assert interval(corrected(level, 0.0, jackknife)) == (0, 0)
+    assert two_sided(corrected(level, 0.0, np.arange(9.0) ** 2)) == 1
 
 
 @pytest.mark.parametrize("bias", [-0.2, 0.0, 0.2])
 @pytest.mark.parametrize("acceleration", [-0.05, 0.0, 0.05])
 def test_p_values_agree_with_intervals(bias: float, acceleration: float) -> None:
     """Below 5% just where the 95% interval leaves the bound out."""
-    correction = Correction(bias, acceleration)
+    plain = np.random.default_rng(0).gamma(4, size=20_000)
+    draws = moved(plain, bias=bias, acceleration=acceleration)
     for level in (0.001, 0.025, 0.5, 0.9, 0.999):
-        assert correction.level(correction.share(level)) == pytest.approx(level)
-    draws = np.random.default_rng(0).gamma(4, size=20_000)
-    low, high = interval(draws, correction)
-    p = [two_sided(draws - end, correction) for end in (low - 0.1, low + 0.1, high - 0.1, high + 1)]
+        z = bias + stats.norm.ppf(level)
+        share = stats.norm.cdf(bias + z / (1 - acceleration * z))
+        assert np.quantile(draws, level) == pytest.approx(np.quantile(plain, share), rel=0.02)
+    assert (np.argsort(draws, kind="stable") == np.argsort(plain, kind="stable")).all()
+    low, high = interval(draws)
+    p = [two_sided(draws - end) for end in (low - 0.1, low + 0.1, high - 0.1, high + 1)]
     assert p[0] < 0.05 < p[1] and p[2] > 0.05 > p[3]
     for end in (low, high):
-        assert two_sided(draws - end, correction) == pytest.approx(0.05, abs=0.002)
+        assert two_sided(draws - end) == pytest.approx(0.05, abs=0.002)
+
+
+@pytest.mark.parametrize("acceleration", [-0.4, 0.4])
+def test_a_strong_skew_moves_no_draw_to_the_other_end(acceleration: float) -> None:
+    """Beyond the pole of Efron's formula, which lies at 2.5 standard deviations here."""
+    draws = np.sort(np.random.default_rng(0).normal(size=5000))
+    found = moved(draws, bias=0.1, acceleration=acceleration)
+    assert (np.diff(found) >= 0).all()
+    end = -1 if acceleration > 0 else 0
+    assert found[end] == draws[end]
+    middle = slice(1000, 4000)
+    level = stats.norm.ppf((np.arange(5000) + 0.5) / 5000)[middle] + 0.1
+    share = stats.norm.cdf(0.1 + level / (1 - acceleration * level))
+    assert found[middle] == pytest.approx(np.quantile(draws, share))
 
 
 def test_p_values_stay_between_0_and_1() -> None:
     """Where all draws lie on one side, however skewed."""
-    for correction in (Correction(), Correction(-2.5, 0.16), Correction(2.5, -0.16)):
-        for draws in (np.ones(500), -np.ones(500), np.zeros(500)):
+    for bias, acceleration in ((0.0, 0.0), (-2.5, 0.16), (2.5, -0.16)):
+        for plain in (np.ones(500), -np.ones(500), np.zeros(500)):
+            draws = moved(plain, bias=bias, acceleration=acceleration)
             for bound in (-0.5, 0.0, 0.5):
-                assert 0 <= p_not_above(draws, bound, correction) <= 1
-                assert 0 <= p_not_below(draws, bound, correction) <= 1
+                assert 0 <= p_not_above(draws, bound) <= 1
+                assert 0 <= p_not_below(draws, bound) <= 1
 
 
 def plain_bootstrap(right: np.ndarray, p_truth: np.ndarray) -> dict[str, tuple[float, float]]:
