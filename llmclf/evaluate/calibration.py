@@ -117,7 +117,7 @@ def temper(p_NC: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndar
     if temperature == 1:
         return p_NC
     if multilabel:
-        return expit(logit(p_NC) / temperature)
+        return expit(logit(np.minimum(p_NC, 1)) / temperature)  # rounding may go beyond 1
     with np.errstate(divide="ignore"):
         return softmax(np.log(p_NC) / temperature, axis=1)
 

@@ -86,6 +86,8 @@ def gradient(columns: ScoreColumns, sums_K: np.ndarray, metric: str, rows: int) 
 def _largest(
     columns: ScoreColumns, slope: np.ndarray, sums: np.ndarray, metric: str, seen: np.ndarray
 ) -> float:
+    """The largest effect of one row more, from the slopes of a score; of scores that have no right
+    and wrong, the largest that was ``seen``."""
     if metric in ("nll", "brier", "ece"):
         return float(np.abs(seen).max())
     labels = len(columns.absent_C)
@@ -93,7 +95,8 @@ def _largest(
     support = sums[2 * labels : 3 * labels]
     right, known = slope[3 * labels], support > 0
     if columns.multilabel:
-        return float(np.abs(np.concatenate([(hit + given)[known], given[known]])).max() + right)
+        one = np.concatenate([(hit + given)[known], given[known]])  # a label left out, one too many
+        return float(np.abs(one).max(initial=0.0) + right)
     return float((hit + given)[known].max() - given[known].min() + right)
 
 

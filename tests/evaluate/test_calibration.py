@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 from sklearn.metrics import f1_score
 
 from llmclf.evaluate.calibration import (
@@ -125,6 +125,11 @@ def test_a_certain_row_stays_certain() -> None:
     found = replace(drawn(30, 1.0), probabilities=np.eye(3)[np.arange(30) % 3])
     np.testing.assert_array_equal(tempered(found, 2.0), found.probabilities)
     assert np.isfinite(fit(found).temperature)  # rows that are surely wrong do not blow it up
+
+
+def test_probabilities_a_rounding_above_1_are_1() -> None:
+    found = several(np.array([[1.0 + 5e-7, 0.25]]), np.array([[1, 0]]))
+    np.testing.assert_allclose(tempered(found, 2.0), [[1, expit(logit(0.25) / 2)]])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
+from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.paired import Difference, Tested, compare
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
@@ -129,6 +130,57 @@ def test_folds_and_seeds_keep_a_clear_difference_clear() -> None:
 
     (found,) = compare({"a": runs(0.95), "b": runs(0.6)}, resamples=1000).differences
     assert found.p_value < 1e-3 and found.low > 0
+
+
+@pytest.mark.parametrize("rows", [20_001, 30_000, 100_000])
+@pytest.mark.parametrize("only_b", [9, 400])
+def test_many_rows_are_exchanged_in_groups_to_the_same_p(rows: int, only_b: int) -> None:
+    """Above 20,000 rows groups are exchanged; those that differ lie together or apart."""
+    only_a, rng = round(only_b + 2.5 * (2 * only_b) ** 0.5), np.random.default_rng(rows)
+    targets = rng.integers(0, 2, rows)
+    for order in (np.arange(rows), rng.permutation(rows)):
+        a, b = np.ones(rows, bool), np.ones(rows, bool)
+        b[order[:only_a]] = a[order[only_a : only_a + only_b]] = False
+        found = difference(answers(targets, a), answers(targets, b), resamples=10_000)
+        expected = binomtest(only_a, only_a + only_b).pvalue
+        assert 0.005 < expected < 0.1
+        assert found.p_value == pytest.approx(expected, rel=0.25, abs=0.006)
+
+
+def several(rows: int, right: float, seed: int, positive: float = 0.4) -> Predictions:
+    """Three labels, any number of which a row has, each found with this share."""
+    targets = np.random.default_rng(99).random((rows, 3)) < positive
+    given = targets ^ (np.random.default_rng(seed).random((rows, 3)) > right)
+    return Predictions(
+        ids=[str(i) for i in range(rows)],
+        labels=("a", "b", "c"),
+        targets=targets.astype(np.float32),
+        probabilities=np.where(given, 0.9, 0.1),
+        scored_by="sigmoid",
+        multilabel=True,
+    )
+
+
+def test_several_labels_a_row_are_exchanged_together() -> None:
+    a, b = several(300, 0.85, 1), several(300, 0.8, 2)
+    found = difference(a, b, metric="macro_f1", resamples=20_000)
+    rng, larger = np.random.default_rng(0), 0
+    for _ in range(1500):
+        swap = (rng.random(300) < 0.5)[:, None]
+        one = replace(a, probabilities=np.where(swap, b.probabilities, a.probabilities))
+        two = replace(b, probabilities=np.where(swap, a.probabilities, b.probabilities))
+        gap = score(one)["macro_f1"] - score(two)["macro_f1"]
+        larger += abs(gap) >= abs(found.value) - 1e-12
+    assert 0.001 < larger / 1500 < 0.5
+    assert found.p_value == pytest.approx(larger / 1500, abs=0.02)
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_without_any_label_are_compared_without_an_error(metric: str, rows: int) -> None:
+    a, b = (several(rows, right, seed, positive=0.0) for right, seed in ((1.0, 1), (0.7, 2)))
+    found = difference(a, b, metric=metric)
+    assert np.isfinite([found.low, found.high, found.p_value, found.p_equivalent]).all()
 
 
 @pytest.mark.parametrize("rows", [8, 40, 200])
