@@ -220,11 +220,12 @@ def array_arguments(array: str, recipe: Path, arguments: Sequence[str]) -> list[
     """The options that make each index a run of its own."""
     what, _, count = array.partition(":")
     taken = {"folds": ("--data.fold", "--data.folds"), "seeds": ("--seed",)}[what]
+    given = {argument.split("=")[0] for argument in arguments}
     for option in (*taken, "--output-dir"):
-        if any(argument.split("=")[0] == option for argument in arguments):
+        if option in given:
             raise ConfigError(f"{option}: --array {array} sets it for each run. Leave it out.")
     folder = f"runs/{recipe.stem.replace('_', '-')}/{what[:-1]}-{INDEX}"
     own = ["--data.folds", count, "--data.fold", INDEX] if what == "folds" else ["--seed", INDEX]
-    if what == "seeds" and not any(a.split("=")[0] == "--data.seed" for a in arguments):
+    if what == "seeds" and "--data.seed" not in given:
         own += ["--data.seed", "0"]  # one split for all: else each seed has test rows of its own
     return [*own, "--output-dir", folder]
