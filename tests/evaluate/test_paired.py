@@ -329,11 +329,29 @@ def test_p_values_stay_between_0_and_1() -> None:
                 assert 0 <= p_not_below(draws, bound) <= 1
 
 
-def plain_bootstrap(right: np.ndarray, p_truth: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Normal 95% intervals of accuracy and NLL: over so many rows a bootstrap's, too."""
-    values = {"accuracy": right.astype(float), "nll": -np.log(p_truth)}
-    half = {k: 1.96 * v.std(ddof=1) / len(v) ** 0.5 for k, v in values.items()}
-    return {k: (v.mean() - half[k], v.mean() + half[k]) for k, v in values.items()}
+def plain_intervals(predictions: Predictions) -> dict[str, tuple[float, float]]:
+    """95% intervals of scores over many rows, each row drawn by itself: normal for means over rows;
+    for scores of the confusion matrix from draws of its cells, which rows drawn with replacement
+    fill as a multinomial."""
+    rows, p, targets = len(predictions.ids), predictions.probabilities, predictions.targets
+    means = {
+        "accuracy": (predictions.predicted == targets).astype(float),
+        "nll": -np.log(p[np.arange(rows), targets]),
+        "brier": ((p - np.eye(3)[targets]) ** 2).sum(axis=1),
+    }
+    half = {name: 1.96 * v.std(ddof=1) / rows**0.5 for name, v in means.items()}
+    found = {name: (v.mean() - half[name], v.mean() + half[name]) for name, v in means.items()}
+    cells = np.bincount(3 * targets + predictions.predicted, minlength=9) / rows
+    drawn = np.random.default_rng(0).multinomial(rows, cells, 20_000).reshape(-1, 3, 3)
+    hit, true, given = drawn.diagonal(0, 1, 2), drawn.sum(axis=2), drawn.sum(axis=1)
+    f1 = 2 * hit / (true + given)
+    spread = (rows**2 - (true**2.0).sum(axis=1)) * (rows**2 - (given**2.0).sum(axis=1))
+    scores = {
+        "macro_f1": f1.mean(axis=1),
+        "weighted_f1": (f1 * true).sum(axis=1) / rows,
+        "mcc": (hit.sum(axis=1) * rows - (true * given).sum(axis=1)) / np.sqrt(spread),
+    }
+    return found | {k: tuple(np.quantile(v, [0.025, 0.975])) for k, v in scores.items()}
 
 
 @pytest.mark.parametrize("rows", [20_000, 20_001, 25_000, 30_000, 100_000])
@@ -341,20 +359,13 @@ def plain_bootstrap(right: np.ndarray, p_truth: np.ndarray) -> dict[str, tuple[f
 def test_intervals_over_many_rows_are_those_of_a_plain_bootstrap(rows: int, skill: float) -> None:
     """Rows are put into groups above 20,000, of which some may have one row more."""
     predictions = drawn(rows, skill, rows)
-    found = compare({"a": once(predictions)}, resamples=1000).estimates["a"]
-    right = predictions.predicted == predictions.targets
-    truth = predictions.probabilities[np.arange(rows), predictions.targets]
-    for metric, (low, high) in plain_bootstrap(right, truth).items():
-        width = high - low
+    found = compare({"a": once(predictions)}, resamples=2000).estimates["a"]
+    for metric, (low, high) in plain_intervals(predictions).items():
         one = found[metric]
-        assert (one.low, one.high) == pytest.approx((low, high), abs=0.2 * width), metric
-    for metric in ("macro_f1", "mcc", "weighted_f1", "brier", "ece"):
-        one, part = found[metric], np.arange(rows) % 5 == 0
-        fifth = compare({"a": once(predictions.take(np.flatnonzero(part)))}, resamples=1000)
-        narrower = (one.high - one.low) / (
-            fifth.estimates["a"][metric].high - fifth.estimates["a"][metric].low
-        )
-        assert narrower == pytest.approx(5**-0.5, rel=0.3), metric
+        assert (one.low, one.high) == pytest.approx((low, high), abs=0.2 * (high - low)), metric
+    fifth = predictions.take(np.flatnonzero(np.arange(rows) % 5 == 0))
+    wider, one = compare({"a": once(fifth)}, resamples=1000).estimates["a"]["ece"], found["ece"]
+    assert (one.high - one.low) / (wider.high - wider.low) == pytest.approx(5**-0.5, rel=0.3)
 
 
 def test_one_test_row_has_a_score_and_no_error() -> None:
