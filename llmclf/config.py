@@ -19,6 +19,7 @@ from llmclf.ranks import is_main, local_rank, tell_launcher
 T = TypeVar("T")
 _CHANGEABLE = "changeable"
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)", re.DOTALL)
+_JOINERS = "\u200c\u200d"
 
 
 class UserError(Exception):
@@ -157,8 +158,9 @@ def plain(text: str) -> str:
     """Return one line that cannot steer a terminal.
 
     Escape sequences go; other control characters, line breaks and direction marks become spaces.
+    Joiners stay: Persian words and emoji hold them.
     """
-    return "".join(c if c.isprintable() else " " for c in _ESCAPE.sub("", text))
+    return "".join(c if c.isprintable() or c in _JOINERS else " " for c in _ESCAPE.sub("", text))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import polars as pl
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.columns import UNLABELLED, Columns, GatheredRows
+from llmclf.data.invisible import hides_something, visible
 from llmclf.data.label_lists import (
     look_joined,
     refuse_bare_flags,
@@ -148,7 +149,7 @@ def _check_names(rows: GatheredRows, columns: Columns, source: Source) -> None:
             f"rows ({listed(unique, 3)}); at most {MAX_LABELS:,} are allowed. Is it an id or a "
             f"text? Set --data.label. Columns: {listed(source.tables[0][1].frame.columns, 20)}."
         )
-    odd = [name for name in unique if not _printable(name)]
+    odd = [name for name in unique if hides_something(name)]
     if odd:
         raise DataError(
             f"label column {column!r}: {listed(odd)} holds a line break, control or invisible "
@@ -163,26 +164,21 @@ def _check_names(rows: GatheredRows, columns: Columns, source: Source) -> None:
     _refuse_twins(column, names)
 
 
-def _printable(name: str) -> bool:
-    # Zl, Zp: line and paragraph separators. Cf: zero-width and text-direction characters.
-    return not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in name)
-
-
 def _refuse_twins(column: str, names: pl.Series) -> None:
     """Refuse labels that a reader takes for one: ``advice`` and ``Advice``, ``1`` and ``1.0``,
     composed and decomposed é."""
     counts = dict(names.value_counts().iter_rows())
     twins: dict[str, list[str]] = {}
     for name in sorted(counts):
-        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        key = " ".join(visible(unicodedata.normalize("NFKC", name)).casefold().split())
         key = re.sub(r"^([-+]?\d+)\.0+$", r"\1", key)  # floats, as pandas writes gaps
         twins.setdefault(key, []).append(name)
     for same in twins.values():
         if len(same) > 1:
             alike = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
             raise DataError(
-                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form or "
-                "decimals. Write them alike."
+                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form, "
+                "decimals, or in invisible characters. Write them alike."
             )
 
 

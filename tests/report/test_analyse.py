@@ -240,16 +240,23 @@ def test_no_cell_starts_a_formula_and_numbers_stay(value: Any) -> None:
     rows = list(csv.reader(io.StringIO(csv_table(grid), newline="")))
     cell = rows[1][0] if rows[1] else ""
     if isinstance(value, str):
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert not cell.startswith(("=", "@", "\t", "\r"))
+        assert not cell.startswith(("+", "-")) or set(cell) <= set("+-0123456789.,eE%")
         assert cell.removeprefix("'") == value.removeprefix("'")
     elif value is not None:
         assert type(value)(cell) == value
 
 
-@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize("text", ["=1", "+1+1", "-1-1", "-x", "+", "-1\n", "@x", "\tx", "\r-1"])
 def test_formula_is_neutralised(text: str) -> None:
     assert neutral(text) == "'" + text
-    assert neutral(-0.5) == -0.5
+
+
+@pytest.mark.parametrize(
+    "value", [-0.5, "-1", "+3.5", "-1e-5", "-1,5", "+.5", "-12%", "1", "+1E+3"]
+)
+def test_a_number_is_no_formula_also_as_a_text(value: Any) -> None:
+    assert neutral(value) == value
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from llmclf.report.grid import Grid
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d+)*[.,]?|[.,]\d+)([eE][-+]?\d+)?%?", re.ASCII)
 
 
 def csv_table(grid: Grid) -> str:
@@ -30,7 +32,8 @@ def csv_table(grid: Grid) -> str:
 
 def neutral(value: Any) -> Any:
     """The value of a CSV cell: a text that a spreadsheet would take for a formula gets a leading
-    apostrophe (OWASP, "CSV Injection"); numbers stay as they are."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
+    apostrophe (OWASP, "CSV Injection"); numbers stay as they are, also as texts, such as a label
+    -1."""
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
