@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from llmclf.atomic import replaced, write_text
 from llmclf.classical import learn
 from llmclf.classical.config import BaselineConfig
+from llmclf.classical.features import with_features
 from llmclf.config import DataError, dump_json
 from llmclf.data.corpus import Split, joined
 from llmclf.evaluate import calibration
@@ -118,7 +119,7 @@ def fit(
     if config.classifier == "majority":
         pipeline = learn.prior(train.targets)
     else:
-        pipeline, chosen = learn.learn(config, train, seed)
+        pipeline, chosen = learn.learn(with_features(config, train)[0], train, seed)
     return Baseline(
         pipeline=pipeline,
         labels=labels,

@@ -21,8 +21,10 @@ class BaselineConfig:
         "random_forest",
     ] = "linear_svm"
     """"majority" gives every row the label shares of the training rows; the others read TF-IDF."""
-    features: Literal["words", "characters"] = "words"
-    """Terms: runs of 1 to 3 words, or of 3 to 5 characters (slower; for text without spaces)."""
+    features: Literal["words", "characters"] | None = None
+    """Terms: runs of 1 to 3 words, or of 3 to 5 characters (slower; for text without spaces). If
+    not given, characters where the training texts are of scripts without spaces between words
+    (Chinese, Japanese, Thai, Lao, Khmer, Burmese), and said; else words."""
     search_folds: int = 3
     """Cross-validation folds that choose the settings by macro-F1; 0: the default settings."""
     search_rows: int = 20_000

@@ -54,6 +54,7 @@ def prior(targets: np.ndarray) -> Pipeline:
 
 def learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, dict[str, Any]]:
     """Terms, weighting and classifier, fitted, and the settings that the search chose."""
+    assert config.features is not None
     documents, random = train.joined(PAIR), np.random.default_rng(seed)
     vectorizer = _vectorizer(config.features, documents, random)
     counts = vectorizer.transform(documents)

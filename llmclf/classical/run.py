@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from llmclf.classical.baseline import fit
 from llmclf.classical.config import BaselineConfig
+from llmclf.classical.features import with_features
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.latency import one_by_one, percentiles
@@ -26,24 +28,32 @@ class ClassicalRun:
     splits: Splits
     seed: int
 
+    @cached_property
+    def chosen(self) -> tuple[BaselineConfig, list[str]]:
+        """The settings with the features that are read, and what was chosen of them."""
+        return with_features(self.config, self.splits.train)
+
     def plan(self) -> dict[str, Any]:
         """What would happen: it runs on one process, whatever was launched."""
-        return {"world_size": 1, "strategy": "single"}
+        features = self.chosen[0].features
+        return {"world_size": 1, "strategy": "single"} | (
+            {"features": features} if features else {}
+        )
 
     def truncated(self) -> dict[str, Any]:
         """Texts that are cut off: none, they are read to their end."""
         return {}
 
     def warnings(self) -> list[str]:
-        """What the user should know: nothing, since texts are read to their end."""
-        return []
+        """What the user should know: features that were chosen. Texts are read to their end."""
+        return self.chosen[1]
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Fit on the training rows, save, and predict the others."""
         splits = self.splits
         with measured() as training:
             baseline = fit(
-                self.config,
+                self.chosen[0],
                 splits.train,
                 labels=splits.labels,
                 multilabel=splits.multilabel,

@@ -95,6 +95,8 @@ class MethodReport:
     coverage: Coverage | None
     """Accuracy over the share of rows that are answered, the least certain left out first."""
     lengths: tuple[LengthBucket, ...]
+    length_unit: str = "words"
+    """What the lengths are counted in; characters for scripts without spaces between words."""
     errors: tuple[ConfidentError, ...]
     """Errors made with the highest confidence, the worst first."""
     suspects: tuple[SuspectLabel, ...]

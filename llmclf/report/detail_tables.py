@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from llmclf.evaluate.calibration import Coverage
-from llmclf.report.analysis import Analysis
+from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
 from llmclf.report.words import METRICS, PROSE, SCORE, WHOLE, WHOLE_INTERVAL
 
@@ -84,10 +85,18 @@ def accuracy_at(curve: Coverage, share: float) -> float:
     return float(curve.accuracy[min(place, len(curve.accuracy) - 1)])
 
 
+def length_unit(methods: Sequence[MethodReport]) -> str:
+    """What the lengths are counted in: words, characters, or either where runs do not agree."""
+    return (
+        " or ".join(sorted({m.length_unit for m in methods if m.lengths}, reverse=True)) or "words"
+    )
+
+
 def lengths(analysis: Analysis) -> Grid:
     """Scores by length of text."""
     columns = (
-        RUN, Column("words from", WHOLE), Column("to", WHOLE), Column("rows", WHOLE),
+        RUN, Column(f"{length_unit(analysis.methods)} from", WHOLE), Column("to", WHOLE),
+        Column("rows", WHOLE),
         Column("accuracy", SCORE), Column("macro-F1", SCORE),
     )  # fmt: skip
     rows = tuple(

@@ -264,7 +264,8 @@ def _lengths(analysis: Analysis) -> Part:
     grid = details.lengths(analysis)
     blocks = []
     if grid.rows:
-        numbers = grid.pivot("words from", "run", "macro-F1", beside=["to", "rows"])
+        start = f"{details.length_unit(analysis.methods)} from"
+        numbers = grid.pivot(start, "run", "macro-F1", beside=["to", "rows"])
         numbers = replace(numbers, title="Macro-F1 by length")
         figure = replace(scores.length_scores(analysis.methods), numbers=numbers)
         blocks.append(Block(figures=(figure,), layout="one", beside=True))

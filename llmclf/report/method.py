@@ -7,6 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
+from llmclf.data.scripts import lengths as lengths_of
 from llmclf.evaluate.calibration import reliability, risk_coverage, summary
 from llmclf.evaluate.errors import confident_errors, length_buckets, seen_rows, suspect_labels
 from llmclf.evaluate.predictions import Predictions
@@ -31,6 +32,7 @@ def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
     shown = _shown(firsts)
     texts, words, seen = (_of_rows(firsts, name) for name in ("texts", "words", "seen"))
     in_order = None if texts is None else [texts[id_] for id_ in shown.ids]
+    unit, lengths = _lengths(in_order, words, shown.ids)
     judged = np.ptp(shown.probabilities, axis=0).any()  # else all rows alike: no word on one
     return MethodReport(
         name=method.name,
@@ -45,9 +47,8 @@ def method_report(method: MethodRuns, config: ReportConfig) -> MethodReport:
         else np.array([run.scores["confusion"] for run in runs], dtype=np.int64).sum(axis=0),
         calibration=calibration_report(runs, everything),
         coverage=risk_coverage(everything),
-        lengths=()
-        if words is None
-        else length_buckets(shown, [int(words[id_]) for id_ in shown.ids]),
+        lengths=() if lengths is None else length_buckets(shown, lengths),
+        length_unit=unit,
         errors=confident_errors(shown, in_order, most=MOST) if judged else (),
         suspects=suspect_labels(shown, in_order, most=MOST) if judged else (),
         seen=None if seen is None else seen_rows(shown, seen, config.metric),
@@ -76,6 +77,16 @@ def _of_rows(runs: Sequence[Finished], name: str) -> dict | None:
             return None
         by_id |= values
     return by_id
+
+
+def _lengths(
+    texts: list[str] | None, words: dict | None, ids: list[str]
+) -> tuple[str, list[int] | None]:
+    """What lengths are counted in, and the length of each row; None where it is not known."""
+    unit, counted = ("words", None) if texts is None else lengths_of(texts)
+    if unit == "words":  # splits.parquet has them, of a text and its pair each
+        counted = None if words is None else [int(words[id_]) for id_ in ids]
+    return unit, counted
 
 
 def label_scores(method: MethodRuns) -> tuple[LabelScore, ...]:

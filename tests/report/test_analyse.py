@@ -23,6 +23,8 @@ from llmclf.evaluate.scores import score
 from llmclf.report.analyse import analyse
 from llmclf.report.analysis import Analysis
 from llmclf.report.config import ReportConfig
+from llmclf.report.detail_tables import lengths
+from llmclf.report.figures.scores import length_scores
 from llmclf.report.grid import Column, Grid
 from llmclf.report.markdown import markdown
 from llmclf.report.render.csv import csv_table, neutral
@@ -118,6 +120,20 @@ def test_curve_counts_rows_and_shares_out_hours(tmp_path: Path) -> None:
     write_run(tmp_path / "a", predicted(9), metrics=records, cost={"device_hours": 2.0})
     (curve,) = analysed(tmp_path).methods[0].curves
     assert (curve.examples, curve.score, curve.device_hours) == ((40, 80), (0.5, 0.7), (0.5, 1.0))
+
+
+def test_lengths_without_spaces_between_words_are_in_characters(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a", predicted(9, 10)) / "splits.parquet"
+    rows = pl.read_parquet(path)
+    texts = pl.Series("text", ["\u5f88\u597d\u770b" * (1 + i % 5) for i in range(rows.height)])
+    kept = pl.when(pl.col("split") == "test").then(texts).alias("text")
+    rows.with_columns(kept).write_parquet(path)
+    analysis = analysed(tmp_path)
+    (method,) = analysis.methods
+    assert method.length_unit == "characters"
+    assert {b.low for b in method.lengths} == {3, 6, 9, 12, 15}
+    assert lengths(analysis).columns[1].title == "characters from"
+    assert "characters in the text" in length_scores(analysis.methods).svg
 
 
 def test_runs_without_texts_have_errors_without_them(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from llmclf.report.analysis import Analysis, LabelScore, MethodReport
+from llmclf.report.detail_tables import length_unit
 from llmclf.report.figures.draw import (
     Drawn,
     axis_labels,
@@ -121,7 +122,7 @@ def _label_caption(analysis: Analysis, cut: bool) -> str:
 
 
 def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
-    """Macro-F1 by words of the text."""
+    """Macro-F1 by words, or characters, of the text."""
     shown = [(i, m) for i, m in enumerate(methods) if m.lengths]
     buckets = shown[0][1].lengths
     figure, axes = canvas(270, right=130, top=28, bottom=54)
@@ -135,9 +136,11 @@ def length_scores(methods: tuple[MethodReport, ...]) -> Drawn:
     axes.set_xticks(range(len(buckets)), ticks, fontsize=8.5)
     axes.margins(x=0.08)
     label_ends(axes, [m.name for _, m in shown], ends, styles)
-    axis_labels(axes, x="words in the text", y="macro-F1")
+    axis_labels(axes, x=f"{length_unit(methods)} in the text", y="macro-F1")
     best = shown[0][1]
-    told = "; ".join(f"{b.low} to {b.high} words {score(b.macro_f1)}" for b in best.lengths)
+    told = "; ".join(
+        f"{b.low} to {b.high} {best.length_unit} {score(b.macro_f1)}" for b in best.lengths
+    )
     return finish(
         figure,
         "lengths",
