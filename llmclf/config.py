@@ -117,7 +117,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, key)
+        return _convert_any([a for a in args if a is not type(None)], value, key)
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{key}={value!r}: allowed are {list(args)}.")
@@ -138,6 +138,14 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         got = f"{value!r} ({type(value).__name__})"
         raise ConfigError(f"{key}={got}: expected {hint.__name__}.")
     return value
+
+
+def _convert_any(hints: list[Any], value: Any, key: str) -> Any:
+    """The value as the first of the types that takes it."""
+    for hint in hints[:-1]:
+        with contextlib.suppress(ConfigError):
+            return _convert(hint, value, key)
+    return _convert(hints[-1], value, key)
 
 
 def dump_json(value: Any) -> str:

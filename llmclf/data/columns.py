@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from llmclf.config import DataError, did_you_mean
+from llmclf.data.aside import texts_left_aside
 from llmclf.data.config import DataConfig
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.table import Source, SourceTable, listed, shown
@@ -67,12 +68,13 @@ def choose(config: DataConfig, source: Source) -> Columns:
     first = next((t for split, t in source.tables if split in (None, "train")), source.tables[0][1])
     known, decisions = source.known, list[str]()
     there = first.frame.columns
+    assert not isinstance(config.text, tuple), "columns are joined before"
     label = config.label or known.get("label")
     labels = (label,) if not label or label in there else tuple(label.split(","))
     named = (config.text, config.pair, *labels, config.id, config.group)
     for name in named:
         if name is not None and name not in there:
-            _raise_missing(name, first)
+            raise_missing(name, first)
     text = config.text or known.get("text")
     if text is None:
         text = _guess_text(first, {n for n in named if n})
@@ -85,6 +87,9 @@ def choose(config: DataConfig, source: Source) -> Columns:
     if id_ is None and "id" in there and "id" not in (text, label, *named):
         id_, decision = _guess_id(source)
         decisions.append(decision)
+    if config.text is None and "text" not in known:
+        used = {n for n in (label, id_, *named) if n}
+        decisions += texts_left_aside(first, text, used, TEXT_NAMES)
     chosen = Columns(
         text=text,
         label=tuple(name or label for name in labels),
@@ -99,7 +104,7 @@ def choose(config: DataConfig, source: Source) -> Columns:
         for name in (chosen.text, *chosen.label, chosen.pair, chosen.id, chosen.group):
             if name is not None and name not in table.frame.columns:
                 with naming_guesses(decisions):
-                    _raise_missing(name, table)
+                    raise_missing(name, table)
     return chosen
 
 
@@ -113,7 +118,8 @@ def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns)
         raise DataError(f"{table.name}: has no column {columns.label[0]!r}. {UNLABELLED}")
 
 
-def _raise_missing(name: str, table: SourceTable) -> None:
+def raise_missing(name: str, table: SourceTable) -> None:
+    """Raise DataError for a column that a table has not."""
     _refuse_repeated(table, [name])
     there = table.frame.columns
     raise DataError(
@@ -210,6 +216,17 @@ def gather(columns: Columns, source: Source) -> GatheredRows:
 
 
 def _check_text(table: SourceTable, column: str) -> None:
+    check_kind(table, column)
+    texts = table.frame[column].drop_nulls()
+    if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
+        raise DataError(
+            f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
+            f"are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
+        )
+
+
+def check_kind(table: SourceTable, column: str) -> None:
+    """Raise DataError where a column of texts holds something else, such as lists."""
     others = {k: row for k, row in table.kinds[column].items() if k != "string"}
     if others:
         kind, row = min(others.items(), key=lambda item: item[1])
@@ -217,12 +234,6 @@ def _check_text(table: SourceTable, column: str) -> None:
         raise DataError(
             f"{table.row(row)}: column {column!r} holds {value}, a text is needed. Choose another "
             "column with --data.text or --data.pair, or write the value between quotes."
-        )
-    texts = table.frame[column].drop_nulls()
-    if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
-        raise DataError(
-            f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
-            f"are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
         )
 
 

@@ -19,10 +19,12 @@ class DataConfig:
     """File with the validation rows; without it they are drawn from the training rows."""
     test: str | None = None
     """File with the test rows; without it they are drawn from the source."""
-    text: str | None = None
-    """Column that holds the text; guessed, and printed, if not given."""
+    text: str | tuple[str, ...] | None = None
+    """Column that holds the text; guessed, and printed, if not given. Several, such as
+    title description, are joined into one text, in this order, a line each, empty ones left out."""
     pair: str | None = None
-    """Column that holds a second text (a premise's hypothesis, a question's answer)."""
+    """Column that holds a second text, which models read apart from the first (a premise's
+    hypothesis, a question's answer)."""
     label: str | None = None
     """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
     label_separator: str | None = None
@@ -60,6 +62,11 @@ class DataConfig:
     (literal); paired if not given, and what that joins by mistake is refused."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.text, (list, tuple)):
+            names = tuple(self.text)
+            good = names and all(isinstance(n, str) and n for n in names)
+            _check(bool(good), "text", list(names), "one name or several, or leave it out")
+            object.__setattr__(self, "text", names[0] if len(names) == 1 else names)
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
         _check(
             0 <= self.validation_fraction < 1,
@@ -134,12 +141,13 @@ class DataConfig:
             seen: dict[str, str] = {}
             for name in names:
                 value = getattr(self, name)
-                if value is not None and value in seen:
-                    problems.append(
-                        f"data.{seen[value]} and data.{name} are both {value!r}; they must differ."
-                    )
-                elif value is not None:
-                    seen[value] = name
+                for one in value if isinstance(value, tuple) else (value,):
+                    if one is not None and one in seen:
+                        problems.append(
+                            f"data.{seen[one]} and data.{name} are both {one!r}; they must differ."
+                        )
+                    elif one is not None:
+                        seen[one] = name
         return problems
 
 

@@ -16,6 +16,7 @@ from llmclf.data.columns import GatheredRows, choose, gather
 from llmclf.data.config import DataConfig
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.guesses import naming_guesses
+from llmclf.data.join import with_joined_text
 from llmclf.data.labels import read_labels, sort_names, to_targets
 from llmclf.data.source import find
 from llmclf.data.table import Source, SplitName, listed
@@ -128,7 +129,7 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     """
     if problems := config.problems():
         raise ConfigError("\n".join(problems))
-    source = find(config)
+    config, source = with_joined_text(config, find(config))
     columns = choose(config, source)
     with naming_guesses(columns.decisions):
         rows, empty = _without_empty(gather(columns, source))

@@ -50,6 +50,7 @@ def read_labels(
     frame = rows.frame.drop(f"label:{name}" for name in columns.label)
     rows = GatheredRows(frame.with_columns(label.alias("label")), rows.names)
     _check_names(rows, columns, source)
+    decisions += _without_rows(rows, columns.label)
     return rows, multilabel, tuple(decisions)
 
 
@@ -79,6 +80,15 @@ def _from_flags(rows: GatheredRows, columns: tuple[str, ...]) -> pl.Series:
             )
     names = [pl.when(pl.col(f"label:{c}").is_in(_TRUE)).then(pl.lit(c)) for c in columns]
     return rows.frame.select(pl.concat_list(names).list.drop_nulls().alias("label")).to_series()
+
+
+def _without_rows(rows: GatheredRows, columns: tuple[str, ...]) -> list[str]:
+    """One line on columns of 0 and 1 that are 0 throughout: labels that nothing is known of."""
+    if len(columns) < 2:
+        return []
+    there = set(rows.frame["label"].explode().drop_nulls())
+    absent = [name for name in columns if name not in there]
+    return [f"label columns without a 1, left out: {listed(absent)}"] if absent else []
 
 
 def _from_cells(
