@@ -43,5 +43,5 @@ def _holds_texts(table: SourceTable, column: str, usual: bool) -> bool:
     if share_without_spaces(cells.to_list()) >= ENOUGH:
         long = letters >= 10
     varied = cells.n_unique() * 2 > len(cells)
-    enough = float((long & prose).mean() or 0) > 0.5
-    return bool(enough and varied) or (usual and varied and bool(prose.mean() or 0))
+    enough = int((long & prose).sum()) * 2 > len(cells)
+    return varied and (enough or (usual and bool(prose.any())))

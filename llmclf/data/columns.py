@@ -39,6 +39,7 @@ class Columns:
     pair: str | None = None
     id: str | None = None
     group: str | None = None
+    time: str | None = None
     decisions: tuple[str, ...] = ()
 
 
@@ -47,8 +48,8 @@ class GatheredRows:
     """The rows of all tables in one frame, before labels are read and splits are made."""
 
     frame: pl.DataFrame
-    """Columns id, text, label:<name>..., split (null: to be split), table and row; pair and group,
-    where there are such."""
+    """Columns id, text, label:<name>..., split (null: to be split), table and row; pair, group and
+    time, where there are such."""
     names: tuple[str, ...]
     """Names of the tables, which the column ``table`` counts."""
 
@@ -71,7 +72,7 @@ def choose(config: DataConfig, source: Source) -> Columns:
     assert not isinstance(config.text, tuple), "columns are joined before"
     label = config.label or known.get("label")
     labels = (label,) if not label or label in there else tuple(label.split(","))
-    named = (config.text, config.pair, *labels, config.id, config.group)
+    named = (config.text, config.pair, *labels, config.id, config.group, config.time)
     for name in named:
         if name is not None and name not in there:
             raise_missing(name, first)
@@ -96,16 +97,29 @@ def choose(config: DataConfig, source: Source) -> Columns:
         pair=config.pair,
         id=id_,
         group=config.group or known.get("group"),
+        time=config.time,
         decisions=tuple(decisions),
     )
+    _check_there(chosen, source, first)
+    return chosen
+
+
+def _check_there(chosen: Columns, source: Source, first: SourceTable) -> None:
+    """Raise DataError where a table lacks a column, or times and groups are both to decide."""
+    if chosen.time and chosen.group:
+        raise DataError(
+            f"data.time={chosen.time!r}: {first.name} has groups (column "
+            f"{chosen.group!r}), which may have both old and new rows; leave --data.time out."
+        )
     for split, table in source.tables:
         if split == "test":
             _refuse_unlabelled(table, first, chosen)
-        for name in (chosen.text, *chosen.label, chosen.pair, chosen.id, chosen.group):
-            if name is not None and name not in table.frame.columns:
-                with naming_guesses(decisions):
+        used = (chosen.text, *chosen.label, chosen.pair, chosen.id, chosen.group, chosen.time)
+        for name in used:
+            given = name == chosen.time and split in ("validation", "test")
+            if name is not None and name not in table.frame.columns and not given:
+                with naming_guesses(chosen.decisions):
                     raise_missing(name, table)
-    return chosen
 
 
 def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns) -> None:
@@ -203,6 +217,7 @@ def gather(columns: Columns, source: Source) -> GatheredRows:
         frames.append(
             table.frame.select(
                 *(pl.col(name).alias(role) for role, name in cells.items() if name),
+                *_time(columns.time, table),
                 pl.lit(split, pl.String).alias("split"),
                 pl.lit(number, pl.UInt32).alias("table"),
                 pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
@@ -213,6 +228,14 @@ def gather(columns: Columns, source: Source) -> GatheredRows:
     )
     _check_ids(rows, columns.id)
     return rows
+
+
+def _time(column: str | None, table: SourceTable) -> list[pl.Expr]:
+    """The column of times; rows that are given for a split may have none."""
+    if column is None:
+        return []
+    there = column in table.frame.columns
+    return [(pl.col(column) if there else pl.lit(None, pl.String)).alias("time")]
 
 
 def _check_text(table: SourceTable, column: str) -> None:

@@ -33,6 +33,9 @@ class DataConfig:
     """Column that names each row; the file and row number if not given."""
     group: str | None = None
     """Column whose rows stay in one split (patient, author, article)."""
+    time: str | None = None
+    """Column of dates or times: the newest rows are the test rows, the newest before them the
+    validation rows, in the shares below; rows of one time stay together."""
     fold: int | None = None
     """Which fold is the test split, from 0 to folds - 1."""
     folds: int | None = None
@@ -88,6 +91,7 @@ class DataConfig:
             "label_separator",
             "id",
             "group",
+            "time",
         ):
             _check(getattr(self, name) != "", name, "", "a name, or leave it out")
         allowed = ("drop", "keep", "refuse")
@@ -132,12 +136,32 @@ class DataConfig:
                 f"data.validation_fraction={self.validation_fraction}: has no effect with "
                 "data.validation; leave it out."
             )
-        return problems + self._repeats()
+        return problems + self._of_time() + self._repeats()
+
+    def _of_time(self) -> list[str]:
+        """What a split by time cannot be combined with."""
+        if self.time is None:
+            return []
+        why = {
+            "folds": "each fold would be tested with newer rows in training",
+            "group": "a group may have both old and new rows",
+        }
+        problems = [
+            f"data.time={self.time!r} and data.{name}: {reason}; leave one of them out."
+            for name, reason in why.items()
+            if getattr(self, name) is not None
+        ]
+        if self.test and (self.validation or not self.validation_fraction):
+            problems.append(
+                f"data.time={self.time!r}: has no effect, since no test or validation rows are "
+                "drawn; leave it out."
+            )
+        return problems
 
     def _repeats(self) -> list[str]:
         """The same file or the same column named for two purposes."""
         problems = []
-        for names in (("source", "validation", "test"), ("text", "pair", "label", "id")):
+        for names in (("source", "validation", "test"), ("text", "pair", "label", "id", "time")):
             seen: dict[str, str] = {}
             for name in names:
                 value = getattr(self, name)

@@ -20,6 +20,7 @@ from llmclf.data.join import with_joined_text
 from llmclf.data.labels import read_labels, sort_names, to_targets
 from llmclf.data.source import find
 from llmclf.data.table import Source, SplitName, listed
+from llmclf.data.times import LATE, draw_newest, of_times, with_moments
 
 __all__ = ["DataConfig", "Split", "Splits", "load_splits"]
 
@@ -133,20 +134,24 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     columns = choose(config, source)
     with naming_guesses(columns.decisions):
         rows, empty = _without_empty(gather(columns, source))
+        if columns.time is not None:
+            rows = with_moments(rows, columns.time)
         rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
         split_seed = seed if config.seed is None else config.seed
         rows = _limited(rows, config.limit, split_seed)
-        split = _assign(rows, {name for name, _ in source.tables}, config, split_seed, seed)
+        given = {name for name, _ in source.tables}
+        split = _assign(rows, given, config, split_seed, seed)
         rows = GatheredRows(rows.frame.filter(split != UNUSED), rows.names)
         split = split.filter(split != UNUSED)
         labels = _labels_of_train(rows, split)
+    about_time = of_times(rows, split, columns, config, source)
     return Splits(
         train=_split(rows.frame.filter(split == "train"), labels),
         validation=_split(rows.frame.filter(split == "validation"), labels),
         test=_split(rows.frame.filter(split == "test"), labels),
         labels=labels,
         multilabel=multilabel,
-        decisions=(*_of_source(source, config), *columns.decisions, *decisions),
+        decisions=(*_of_source(source, config), *columns.decisions, *decisions, *about_time),
         empty_rows=empty,
     )
 
@@ -200,11 +205,15 @@ def _assign(
     split = frame["split"].fill_null("train").to_numpy().astype("<U10")
     stratum = strata(frame["label"])
     group = frame["group"].rank("dense").to_numpy() if "group" in frame.columns else None
-    if "test" not in given:
+    moment = frame["time"].to_numpy() if config.time is not None else None
+    if "test" not in given and moment is None:
         _refuse_single(rows, split == "train")
 
     def draw(name: str, purpose: int, fraction: float) -> None:
         free = np.flatnonzero(split == "train")
+        if moment is not None:
+            split[free[draw_newest(moment[free], fraction, name)]] = name
+            return
         if name == "validation" and group is None:  # a class keeps its last training row
             free = free[np.bincount(stratum[free])[stratum[free]] > 1]
         kinds, groups = stratum[free], None if group is None else group[free]
@@ -275,7 +284,7 @@ def _labels_of_train(rows: GatheredRows, split: pl.Series) -> tuple[str, ...]:
             raise DataError(
                 f"the {other} rows have labels that no training row has: {listed(unknown)}, in "
                 f"{where}.{did_you_mean(unknown[0], labels)} Labels of the training rows: "
-                f"{listed(labels)}."
+                f"{listed(labels)}.{LATE if 'time' in rows.frame.columns else ''}"
             )
     if len(labels) < 2:
         raise DataError(
