@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llmclf.config import ConfigError, DataError
+from llmclf.evaluate.predictions import Predictions
 from llmclf.methods.method import Classifier, Experiment
 from llmclf.run_folder import read_results, read_settings
 from llmclf.terminal import quieten
@@ -80,18 +81,24 @@ class LoadedRun:
         return self.classifier.labels
 
     def predictions(self, split: Literal["validation", "test"] = "test") -> pd.DataFrame:
-        """The rows of a split: ``id``, ``label`` (the true one), ``p_<label>`` for each label and,
-        of test rows, ``text``."""
+        """The rows of a split: ``id``, ``label`` (the true one), ``p_<label>`` for each label,
+        ``predicted`` (None where an answer was none), ``row`` and, of test rows, ``text``.
+
+        ``row`` is the row's number in the file it comes from, counted from 0 as pandas does; an id
+        that was not given is a number counted from 1. Folders of older versions have no ``row``.
+        """
         import pandas as pd
 
         if split not in ("validation", "test"):
             raise DataError(f"predictions of {split!r}: there are those of validation and test.")
-        frame = pd.read_parquet(self.folder / "predictions" / f"{split}.parquet")
-        if split != "test":
-            return frame
+        path = self.folder / "predictions" / f"{split}.parquet"
+        frame = pd.read_parquet(path).assign(predicted=pd.Series(_answers(path), dtype=object))
         rows = pd.read_parquet(self.folder / "splits.parquet")
-        texts = rows[rows["split"] == "test"].set_index("id")["text"]
-        return frame.assign(text=frame["id"].map(texts))
+        rows = rows[rows["split"] == split].set_index("id")
+        for name in ("row", "text") if split == "test" else ("row",):
+            if name in rows:
+                frame[name] = frame["id"].map(rows[name])
+        return frame.astype({"row": "Int64"}) if "row" in frame else frame
 
     def probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Calibrated probabilities of new texts, float64 (N, C), in the order of ``labels``.
@@ -130,3 +137,12 @@ class LoadedRun:
                 kind = type(value).__name__
                 raise DataError(f"{name}[{i}] is {value!r} ({kind}): expected a text.")
         return list(values)
+
+
+def _answers(path: Path) -> list[str | list[str] | None]:
+    """What was answered for each row: its label; its labels, maybe none, where it may have several;
+    None where an answer was none of the labels."""
+    stored = Predictions.read(path)
+    if stored.multilabel:
+        return [[stored.labels[c] for c in np.flatnonzero(row)] for row in stored.predicted]
+    return [None if c < 0 else stored.labels[c] for c in stored.predicted]

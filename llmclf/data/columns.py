@@ -48,8 +48,8 @@ class GatheredRows:
     """The rows of all tables in one frame, before labels are read and splits are made."""
 
     frame: pl.DataFrame
-    """Columns id, text, label:<name>..., split (null: to be split), table and row; pair, group and
-    time, where there are such."""
+    """Columns id, text, label:<name>..., split (null: to be split), table, row and place (number
+    among all rows of the split as given, from 0); pair, group and time, where there are such."""
     names: tuple[str, ...]
     """Names of the tables, which the column ``table`` counts."""
 
@@ -262,8 +262,9 @@ def check_kind(table: SourceTable, column: str) -> None:
 
 def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     """Without an id column a row is called by its number, and by its split if there are several."""
+    frame = frame.with_columns(pl.int_range(pl.len()).over("split").alias("place"))
     if "id" not in frame.columns:
-        number = (pl.int_range(pl.len()).over("split") + 1).cast(pl.String)
+        number = (pl.col("place") + 1).cast(pl.String)
         several = frame["split"].n_unique() > 1
         name = pl.format("{}:{}", pl.col("split").fill_null("train"), number)
         frame = frame.with_columns((name if several else number).alias("id"))

@@ -30,7 +30,9 @@ class DataConfig:
     label_separator: str | None = None
     """Character between the labels of one cell (multilabel), such as ; or |."""
     id: str | None = None
-    """Column that names each row; the file and row number if not given."""
+    """Column that names each row; if not given, its number, counted from 1, behind the name of the
+    split where test or validation rows are given (test:12). Predictions read back by
+    llmclf.load_run have the number from 0 as well, in a column row."""
     group: str | None = None
     """Column whose rows stay in one split (patient, author, article)."""
     time: str | None = None

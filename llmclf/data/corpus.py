@@ -49,6 +49,8 @@ class Split:
     """Indices into the labels, int64 (N,); or 0 and 1 for each label, float32 (N, C), for a
     multilabel task."""
     groups: list[str] | None
+    places: list[int] | None = None
+    """Number of each row in the file it comes from, from 0; None where there is no file."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,6 +72,7 @@ class Split:
             pairs=None if self.pairs is None else [self.pairs[i] for i in indices],
             targets=self.targets[indices],
             groups=None if self.groups is None else [self.groups[i] for i in indices],
+            places=None if self.places is None else [self.places[i] for i in indices],
         )
 
 
@@ -301,4 +304,5 @@ def _split(frame: pl.DataFrame, labels: tuple[str, ...]) -> Split:
         pairs=frame["pair"].fill_null("").to_list() if "pair" in frame.columns else None,
         targets=to_targets(frame["label"], labels),
         groups=frame["group"].to_list() if "group" in frame.columns else None,
+        places=frame["place"].to_list(),
     )

@@ -22,8 +22,9 @@ def write_rows(splits: Splits, seen: dict[str, str], path: Path) -> None:
     """Write which row is in which split, what a report needs of the rows, and the hashes by which
     :func:`check_same` knows them.
 
-    Columns: ``id``, ``split``, ``words`` (of text and pair); of test rows alone ``text`` (with the
-    pair behind PAIR) and ``seen`` (the kind of repeat, where an earlier split has the row too).
+    Columns: ``id``, ``split``, ``row`` (its number in the file it comes from, from 0), ``words``
+    (of text and pair); of test rows alone ``text`` (with the pair behind PAIR) and ``seen`` (the
+    kind of repeat, where an earlier split has the row too).
     """
     test = pl.col("split") == "test"
     kinds = pl.Series("seen", [seen.get(id_) for id_ in splits.test.ids], dtype=pl.String)
@@ -36,7 +37,7 @@ def write_rows(splits: Splits, seen: dict[str, str], path: Path) -> None:
 
 
 def _table(splits: Splits) -> pl.DataFrame:
-    """The rows of all splits, the test rows last: id, split, words, text."""
+    """The rows of all splits, the test rows last: id, split, row, words, text."""
     parts = []
     for name, split in splits.named():
         texts = [pl.Series(t, dtype=pl.String) for t in (split.texts, split.pairs) if t is not None]
@@ -46,6 +47,7 @@ def _table(splits: Splits) -> pl.DataFrame:
                 {
                     "id": pl.Series(split.ids, dtype=pl.String),
                     "split": pl.Series([name], dtype=pl.String).new_from_index(0, len(split)),
+                    "row": pl.Series(split.places or [None] * len(split), dtype=pl.Int64),
                     "words": sum(t.str.count_matches(r"\S+").cast(pl.Int32) for t in texts),
                     "text": pl.Series(shown, dtype=pl.String),
                 }

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -189,3 +190,46 @@ def test_sections_of_older_versions_decide_nothing(corpus: Path, tmp_path: Path)
         run(other, console=QUIET)
     (folder / "results.json").unlink()
     assert run(experiment, resume=True, console=QUIET) == folder
+
+
+def test_predictions_are_joined_to_the_file_by_row(tmp_path: Path) -> None:
+    """Ids count from 1, pandas from 0; empty rows are dropped and counted all the same."""
+    source = tmp_path / "rows.csv"
+    lines = [f"{'a good' if i % 2 else 'a bad'} thing {i},{'bg'[i % 2]}" for i in range(60)]
+    lines[7] = " ,b"
+    source.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    data = DataConfig(source=str(source))
+    loaded = load_run(run(Classical(name="x", output_dir=tmp_path / "x", data=data), console=QUIET))
+    table = pd.read_csv(source)
+    for split in ("test", "validation"):
+        found = loaded.predictions(split)
+        ours = table.iloc[found["row"]]
+        assert ours["label"].tolist() == found["label"].tolist()
+        assert (found["id"].astype(int) - 1).tolist() == found["row"].tolist()
+        assert set(found["predicted"]) <= {"b", "g"}
+    found = loaded.predictions()
+    assert table.iloc[found["row"]]["text"].tolist() == found["text"].tolist()
+    right = (found["predicted"] == found["label"]).mean()
+    assert right == pytest.approx(loaded.results["test"]["accuracy"])
+
+
+def test_rows_of_a_given_file_count_in_that_file(tmp_path: Path) -> None:
+    for name, count in (("train", 40), ("test", 9)):
+        lines = [f"{name} thing {i},{'bg'[i % 2]}" for i in range(count)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    data = DataConfig(source=str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"))
+    loaded = load_run(run(Classical(name="x", output_dir=tmp_path / "x", data=data), console=QUIET))
+    found = loaded.predictions()
+    assert found["row"].tolist() == list(range(9)) and found["id"][0] == "test:1"
+
+
+def test_a_folder_of_an_older_version_has_predictions_without_row(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    lines = [f"thing {i},{'bg'[i % 2]}" for i in range(40)]
+    source.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    svm = Classical(name="x", output_dir=tmp_path / "x", data=DataConfig(source=str(source)))
+    folder = run(svm, console=QUIET)
+    path = folder / "splits.parquet"
+    pd.read_parquet(path).drop(columns="row").to_parquet(path)
+    found = load_run(folder).predictions()
+    assert "row" not in found and found["text"].notna().all() and len(found["predicted"]) == 8
