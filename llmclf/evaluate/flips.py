@@ -4,9 +4,11 @@ Were both equally good, it would be chance which of the two got which row's answ
 of both are exchanged in random rows, and p is the share of exchanges that make a difference as
 large as the real one (Fisher 1935; on F1, Yeh 2000); on accuracy that is McNemar's exact test.
 
-A score is not a sum over rows. It is taken as one by its gradient at the mean of both methods,
-which exchanging rows does not move and near which exchanges at random stay. The real difference of
-two methods may lie far from it, so it is taken as it is.
+A score is not a sum over rows. For the exchanges it is taken as one by its gradient at the mean of
+both methods, near which they stay. The real difference of two methods may lie far from there, so it
+is taken as it is, and is divided by a standard error of its own, as the exchanges are by theirs
+(studentised, Chung and Romano 2013). So p holds for methods of unlike kind, too, that have the same
+score, such as one that never gives the rare label. On accuracy both errors are the same.
 P: pairs of methods, N: rows of all folds, K: columns of sums, R: resamples.
 """
 
@@ -29,6 +31,7 @@ LARGER_THAN_NORMAL = 1 / (4 * norm.sf(2**0.5))
 normal variable of its variance (Bentkus and Dzindzalieta 2015)."""
 STEP = 0.01
 """Rows; of the gradient's central differences."""
+TINY = 1e-300
 TIE = 1e-3
 """Exchanges closer to the real difference than this, in standard deviations, are as large."""
 
@@ -103,29 +106,32 @@ def _largest(
 def no_difference(
     effects: Effects,
     differences: Sequence[float],
-    errors: Sequence[StudentT],
+    standard_errors: Sequence[float],
+    beyond: Sequence[StudentT],
     *,
     resamples: int,
     rng: np.random.Generator,
 ) -> list[float]:
     """Two-sided p value of no difference of each pair.
 
-    ``differences``: the real ones; ``errors``: what folds and seeds add to the rows' error. Exact
-    where few rows differ and nothing is added. Else from random exchanges, one added to both
-    counts; where these are too few to tell how small p is, from a bound on its tail.
+    ``differences``: the real ones, with the ``standard_errors`` that rows give them where there is
+    no difference; ``beyond``: what folds and seeds add. Exact where few rows differ and nothing is
+    added. Else from random exchanges, one added to both counts; where these are too few to tell how
+    small p is, from a bound on its tail.
     """
     spread = np.sqrt((effects.rows_PN.astype(np.float64) ** 2).sum(axis=1))
-    unit = np.maximum(spread, 1e-300)
-    scaled, observed = effects.rows_PN / unit[:, None], np.abs(differences) / unit
-    counts = _as_large(scaled.astype(np.float32), observed, unit, errors, resamples, rng)
+    scaled = effects.rows_PN / np.maximum(spread, TINY)[:, None]
+    unit = np.maximum(standard_errors, TINY)
+    observed = np.abs(differences) / unit
+    counts = _as_large(scaled.astype(np.float32), observed, unit, beyond, resamples, rng)
     p_values = []
-    for pair, error in enumerate(errors):
+    for pair, error in enumerate(beyond):
         differing = scaled[pair][scaled[pair] != 0]
         if len(differing) <= MOST_EXACT and error.squared == 0:
             p_values.append(_exact(differing))
             continue
         drawn = (counts[pair] + 1) / (resamples + 1)
-        bound = _bound(observed[pair], error, spread[pair])
+        bound = _bound(observed[pair], error, unit[pair])
         p_values.append(float(min(1.0, drawn, bound)))
     return p_values
 
@@ -134,7 +140,7 @@ def _as_large(
     scaled_PN: np.ndarray,
     observed_P: np.ndarray,
     unit_P: np.ndarray,
-    errors: Sequence[StudentT],
+    beyond: Sequence[StudentT],
     resamples: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -144,7 +150,7 @@ def _as_large(
         size = min(BLOCK, resamples - start)
         kept = rng.integers(0, 2, (size, scaled_PN.shape[1]), dtype=np.int8).astype(np.float32)
         exchanged = 2 * (kept @ scaled_PN.T) - totals
-        for pair, error in enumerate(errors):
+        for pair, error in enumerate(beyond):
             if error.squared:
                 exchanged[:, pair] += error.draws(size, rng) / unit_P[pair]
         counts += (np.abs(exchanged) >= observed_P - TIE).sum(axis=0)
@@ -159,13 +165,11 @@ def _exact(differing: np.ndarray) -> float:
     return float((np.abs(signs @ differing) >= abs(differing.sum()) - TIE).mean())
 
 
-def _bound(observed: float, error: StudentT, spread: float) -> float:
+def _bound(observed: float, error: StudentT, unit: float) -> float:
     """Bound on p: either the rows' part is larger than a share of the difference, or the part of
     folds and seeds is larger than the rest."""
     if error.squared == 0:
         return float(2 * LARGER_THAN_NORMAL * norm.sf(observed))
-    if spread == 0:
-        return 1.0
     rows = np.linspace(0, observed, 200)
-    rest = error.beyond((observed - rows) * spread)
+    rest = error.beyond((observed - rows) * unit)
     return float((2 * LARGER_THAN_NORMAL * norm.sf(rows) + rest).min())

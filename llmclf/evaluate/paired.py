@@ -33,6 +33,7 @@ from llmclf.evaluate.resample import (
     stream,
     with_error,
 )
+from llmclf.evaluate.shape import variance
 
 ALPHA = 0.05
 """Level of every test."""
@@ -212,10 +213,24 @@ def p_no_difference(
 ) -> list[float]:
     """Two-sided p value of no difference of each pair, with the error of rows, folds and seeds."""
     resamples = len(next(iter(sampled.values())).rows[metric][0])
-    errors = [_beyond_rows(sampled, pair, metric) for pair in pairs]
-    differences = [sampled[a].value(metric) - sampled[b].value(metric) for a, b in pairs]
-    rng = stream(seed, "exchanged")
-    return no_difference(of_rows, differences, errors, resamples=resamples, rng=rng)
+    return no_difference(
+        of_rows,
+        [sampled[a].value(metric) - sampled[b].value(metric) for a, b in pairs],
+        [_standard_error(sampled, pair, metric) for pair in pairs],
+        [_beyond_rows(sampled, pair, metric) for pair in pairs],
+        resamples=resamples,
+        rng=stream(seed, "exchanged"),
+    )
+
+
+def _standard_error(sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: str) -> float:
+    """What rows give the difference of two methods, were there none: as exchanges have it, in which
+    each row has its effect or the opposite, so about 0 and not about the mean."""
+    a, b = (sampled[name] for name in pair)
+    folds = [x - y for x, y in zip(a.jackknife[metric], b.jackknife[metric], strict=True)]
+    values = [x.mean() - y.mean() for x, y in zip(a.values[metric], b.values[metric], strict=True)]
+    about_mean = sum(v**2 / len(j) for v, j in zip(values, folds, strict=True)) / len(folds) ** 2
+    return float(np.sqrt(variance(folds) + about_mean))
 
 
 def _difference(
@@ -270,9 +285,8 @@ def paired_draws(
     """Draws of the first method's score less the second's, (R,): rows and folds are theirs in
     common, seeds are not. ``sampled``: by method; ``pair``: the names of the two."""
     a, b = (sampled[name] for name in pair)
-    value, without = a.value(metric) - b.value(metric), None
-    if a.jackknife is not None and b.jackknife is not None:
-        without = a.jackknife[metric] - b.jackknife[metric]
+    value, x, y = a.value(metric) - b.value(metric), *(s.only_jackknife(metric) for s in (a, b))
+    without = None if x is None or y is None else x - y
     drawn = corrected(np.mean(_paired_rows(sampled, pair, metric), axis=0), value, without)
     rng = stream(seed, "\0".join(sorted(pair)))
     low, high = BOUNDS[metric]

@@ -19,6 +19,7 @@ from scipy.stats import t as student
 
 from llmclf.evaluate.columns import METRICS, ScoreColumns
 from llmclf.evaluate.predictions import Predictions
+from llmclf.evaluate.shape import COUNTED, Unseen, shape, unseen
 
 BLOCK = 500
 """Resamples at once: bounds memory."""
@@ -47,8 +48,10 @@ class Sampled:
     """Metric -> for each fold the scores of its seeds, (S,)."""
     rows: dict[str, list[np.ndarray]]
     """Metric -> for each fold the mean over seeds under each resample, (R,)."""
-    jackknife: dict[str, np.ndarray] | None
-    """Metric -> score without each unit, (N,); only for one fold."""
+    jackknife: dict[str, list[np.ndarray]]
+    """Metric -> for each fold the mean over seeds without each row (or group of rows), (N,)."""
+    unseen: dict[str, list[Unseen]]
+    """Metric -> for each fold what rows that were not seen would do, in the mean over seeds."""
 
     def value(self, metric: str) -> float:
         """The metric's mean over folds of the mean over seeds."""
@@ -56,11 +59,27 @@ class Sampled:
 
     def intervals(self, metric: str, rng: np.random.Generator) -> tuple[Interval, Interval]:
         """95% intervals of :meth:`value`: of the rows alone, and with what folds and seeds add."""
-        values, rows, value = self.values[metric], self.rows[metric], self.value(metric)
-        jackknife = None if self.jackknife is None else self.jackknife[metric]
-        drawn = corrected(np.mean(rows, axis=0), value, jackknife)
-        error = beyond_rows(values, rows)
-        return interval(drawn), interval(with_error(drawn, error, value, BOUNDS[metric], rng))
+        rows, value, bounds = self.rows[metric], self.value(metric), BOUNDS[metric]
+        error = beyond_rows(self.values[metric], rows)
+        if metric not in COUNTED:
+            drawn = corrected(np.mean(rows, axis=0), value, self.only_jackknife(metric))
+            return interval(drawn), interval(with_error(drawn, error, value, bounds, rng))
+        means = [seeds.mean() for seeds in self.values[metric]]
+        of_rows = shape(means, self.jackknife[metric], self.unseen[metric], bounds)
+        alone = _around(value, of_rows.interval(0.95))
+        if error.squared == 0:
+            return alone, alone
+        drawn = of_rows.rvs(len(rows[0]), random_state=rng)
+        return alone, _around(value, interval(with_error(drawn, error, value, bounds, rng)))
+
+    def only_jackknife(self, metric: str) -> np.ndarray | None:
+        """The score without each row, (N,), where there is one fold."""
+        return self.jackknife[metric][0] if len(self.jackknife[metric]) == 1 else None
+
+
+def _around(value: float, ends: Interval) -> Interval:
+    """The interval, with the value in it: rows that are all right allow that all are."""
+    return min(float(ends[0]), value), max(float(ends[1]), value)
 
 
 def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[str, Sampled]:
@@ -70,7 +89,8 @@ def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[
         name: Sampled(
             values={metric: [] for metric in METRICS},
             rows={metric: [] for metric in METRICS},
-            jackknife={} if len(folds) == 1 else None,
+            jackknife={metric: [] for metric in METRICS},
+            unseen={metric: [] for metric in COUNTED},
         )
         for name in methods
     }
@@ -103,20 +123,21 @@ def _resample_fold(
         for key, part in zip(columns, np.split(sums, ends, axis=1), strict=True):
             for metric, values in columns[key].scores(part, rows).items():
                 draws[key][metric][block] = values
-    total = lines.sum(axis=0, dtype=np.float64)[None]
-    wholes = dict(zip(columns, np.split(total, ends, axis=1), strict=True))
+    total = lines.sum(axis=0, dtype=np.float64)
+    wholes = dict(zip(columns, np.split(total, ends), strict=True))
     parts = dict(zip(columns, np.split(units, ends, axis=1), strict=True))
     for name, sampled in samples.items():
         mine = [key for key in columns if key[0] == name]
-        whole = [columns[key].scores(wholes[key], counts.sum(keepdims=True)) for key in mine]
+        whole = [columns[key].scores(wholes[key][None], len(lines)) for key in mine]
+        left = np.maximum(len(lines) - counts, 1)  # of a single row nothing is left
+        without = [columns[key].scores(wholes[key] - parts[key], left) for key in mine]
+        more = [unseen(columns[key], wholes[key], len(lines)) for key in mine]
         for metric in METRICS:
             sampled.values[metric].append(np.array([w[metric][0] for w in whole]))
             sampled.rows[metric].append(np.mean([draws[key][metric] for key in mine], axis=0))
-        if sampled.jackknife is not None:
-            left = np.maximum(counts.sum() - counts, 1)  # of a single row nothing is left
-            without = [columns[key].scores(wholes[key] - parts[key], left) for key in mine]
-            for metric in METRICS:
-                sampled.jackknife[metric] = np.mean([w[metric] for w in without], axis=0)
+            sampled.jackknife[metric].append(np.mean([w[metric] for w in without], axis=0))
+        for metric in COUNTED:
+            sampled.unseen[metric].append(Unseen.mean([u[metric] for u in more]))
 
 
 def _weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,96 @@
+"""Intervals of scores that count right and wrong rows: of a beta distribution.
+
+Near 1, and with few rows of each label, resamples of the rows mislead: rows all right say nothing
+of a wrong one, and a label of five rows scores lower in most resamples than its truth. So the score
+gets a beta distribution of its mean and variance: on accuracy nearly that of Bayes and Laplace,
+Beta(right + 1, wrong + 1). In general its size is the effective number of rows (Kish 1965), as in
+the intervals of Korn and Graubard (1998). The variance is the jackknife's (Efron and Stein 1981),
+which is on the wide side. Half of the bias that the jackknife tells is taken off: the rest comes of
+other numbers of rows of each label. Two rows that were not seen, one right and one wrong, of a
+label at random, have their part in mean and variance. ``bench/statistics_calibration.py`` counts
+how often the truth is in such intervals.
+C: labels, K: columns of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+from llmclf.evaluate.columns import ScoreColumns
+
+COUNTED = ("macro_f1", "accuracy", "weighted_f1", "mcc")
+"""The scores that count right and wrong rows."""
+LEAST_SIZE = 2.0
+"""Of a uniform distribution, of which nothing is known."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What rows that were not seen would do to a score."""
+
+    shift: float
+    """Change by two rows, one right and one wrong."""
+    squared: float
+    """Sum of the squared changes by each of the two."""
+
+    @classmethod
+    def mean(cls, of: Sequence[Unseen]) -> Unseen:
+        """The mean over seeds or folds."""
+        return cls(float(np.mean([u.shift for u in of])), float(np.mean([u.squared for u in of])))
+
+
+def unseen(columns: ScoreColumns, sums_K: np.ndarray, rows: int) -> dict[str, Unseen]:
+    """What a right and a wrong row would do to each score, in the mean over the labels."""
+    labels = len(columns.absent_C)
+    given, support = sums_K[labels : 2 * labels], sums_K[2 * labels : 3 * labels]
+    right, wrong = np.zeros((2, labels, len(sums_K)))
+    one = np.eye(labels)
+    right[:, : 3 * labels] = np.tile(one, 3)
+    right[:, 3 * labels] = 1
+    others = np.where(one > 0, 0, given + 1e-9)  # a label is given where it is usually given
+    wrong[:, labels : 2 * labels] = others / np.maximum(others.sum(axis=1, keepdims=True), 1e-12)
+    wrong[:, 2 * labels : 3 * labels] = one
+    known = support > 0 if support.any() else np.ones(labels, bool)
+    right, wrong = right[known], wrong[known]
+    now = columns.scores(sums_K[None], rows)
+    both = columns.scores(sums_K + right + wrong, rows + 2)
+    each = [columns.scores(sums_K + line, rows + 1) for line in (right, wrong)]
+    return {
+        metric: Unseen(
+            shift=float((both[metric] - now[metric]).mean()),
+            squared=float(sum(((of[metric] - now[metric]) ** 2).mean() for of in each)),
+        )
+        for metric in COUNTED
+    }
+
+
+def variance(jackknifes: Sequence[np.ndarray]) -> float:
+    """Variance that the rows give a mean over folds. ``jackknifes``: of each fold the score without
+    each of its rows, (N,)."""
+    return sum((len(j) - 1) * float(j.var()) for j in jackknifes) / len(jackknifes) ** 2
+
+
+def shape(
+    values: Sequence[float],
+    jackknifes: Sequence[np.ndarray],
+    unseens: Sequence[Unseen],
+    bounds: tuple[float, float],
+) -> beta:
+    """The distribution of a mean over folds of a score, between the score's ``bounds``.
+
+    ``values``: of each fold the score; ``jackknifes``: the score without each of its rows, (N,).
+    """
+    folds, (low, high) = len(values), bounds
+    width = high - low
+    biases = [(len(j) - 1) * (j.mean() - v) for v, j in zip(values, jackknifes, strict=True)]
+    more = Unseen.mean(unseens)
+    centre = (np.mean(values) + more.shift / folds - low) / width
+    half = -np.mean(biases) / 2 / width
+    mean = centre + np.clip(half, -centre / 2, (1 - centre) / 2)
+    squared = (variance(jackknifes) + more.squared / folds**2) / width**2
+    size = max(float(mean * (1 - mean) / max(squared, 1e-300)), LEAST_SIZE)
+    return beta(mean * size, (1 - mean) * size, loc=low, scale=width)
