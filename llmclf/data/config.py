@@ -98,16 +98,19 @@ class DataConfig:
             _check(getattr(self, name) != "", name, "", "a name, or leave it out")
         allowed = ("drop", "keep", "refuse")
         _check(self.duplicates in allowed, "duplicates", self.duplicates, ", ".join(allowed))
-        one = self.delimiter is None or (
-            len(self.delimiter) == 1 and self.delimiter not in '"\r\n\0'
-        )
-        named = self.delimiter in ("tab", "\\t")
-        _check(one or named, "delimiter", self.delimiter, "one character, or tab")
+        mark = self.delimiter_character
+        one = mark is None or (len(mark) == 1 and mark not in '"\r\n\0')
+        _check(one, "delimiter", self.delimiter, "one character, or tab")
         _check(self.quotes in (None, "paired", "literal"), "quotes", self.quotes, "paired, literal")
         try:
             codecs.lookup(self.encoding)
         except LookupError:
             _check(False, "encoding", self.encoding, "a codec of Python: utf-8, utf-16, cp1252")
+
+    @property
+    def delimiter_character(self) -> str | None:
+        """The delimiter itself, where it was named."""
+        return "\t" if self.delimiter in ("tab", "\\t") else self.delimiter
 
     def problems(self) -> list[str]:
         """Settings that contradict each other, one sentence each."""

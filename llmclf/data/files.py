@@ -19,7 +19,8 @@ from llmclf.data.json_rows import read_json
 from llmclf.data.lines import TextFormat
 from llmclf.data.table import SourceTable, from_frame, listed
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+DELIMITED = (".csv", ".tsv")
+FORMATS = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
 PLAIN = TextFormat()
 
 
@@ -49,7 +50,7 @@ def read_table(path: Path, form: TextFormat = PLAIN) -> SourceTable:
         if suffix(path) == ".parquet":
             return _read_parquet(path)
         lines.refuse_binary(path, form)
-        if suffix(path) in (".csv", ".tsv"):
+        if suffix(path) in DELIMITED:
             return read_delimited(path, form)
         return read_json(path, form)
     except UnicodeDecodeError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmclf.config import ConfigError
 from llmclf.data.config import DataConfig
-from llmclf.data.files import FORMATS, read_table, suffix
+from llmclf.data.files import DELIMITED, FORMATS, read_table, suffix
 from llmclf.data.folders import read_folder
 from llmclf.data.hub import load_hub
 from llmclf.data.lines import TextFormat
@@ -24,8 +24,7 @@ def find(config: DataConfig) -> Source:
 
     Raises ConfigError or DataError if it is not there, cannot be read, or is ambiguous.
     """
-    delimiter = "\t" if config.delimiter in ("tab", "\\t") else config.delimiter
-    form = TextFormat(config.encoding, delimiter, config.quotes)
+    form = TextFormat(config.encoding, config.delimiter_character, config.quotes)
     source = _find_source(config.source, form)
     splits = {split for split, _ in source.tables}
     given: dict[SplitName, str | None] = {"validation": config.validation, "test": config.test}
@@ -38,6 +37,7 @@ def find(config: DataConfig) -> Source:
                 "leave the option out, or name the training file as data.source."
             )
         source.tables.append((split, read_table(Path(name).expanduser(), form)))
+    _refuse_unused(config, source)
     has_test = any(split == "test" for split, _ in source.tables)
     if has_test and config.folds is not None:
         raise ConfigError(
@@ -45,6 +45,18 @@ def find(config: DataConfig) -> Source:
             "data.fold and data.folds out, or name a single file as data.source."
         )
     return source
+
+
+def _refuse_unused(config: DataConfig, source: Source) -> None:
+    """Refuse settings of CSV files where none is read."""
+    if any(suffix(Path(table.name)) in DELIMITED for _, table in source.tables):
+        return
+    for key in ("delimiter", "quotes"):
+        if (value := getattr(config, key)) is not None:
+            raise ConfigError(
+                f"data.{key}={value!r}: has no effect, since {config.source} is no CSV or TSV "
+                "file; leave it out."
+            )
 
 
 def _find_source(name: str, form: TextFormat) -> Source:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmclf.config import DataError
+from llmclf.config import ConfigError, DataError
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import load_splits
 from llmclf.data.files import read_table
@@ -93,6 +93,20 @@ def test_a_delimiter_that_is_said(tmp_path: Path, said: str) -> None:
     path = _write(tmp_path / "a.csv", "\n".join(["text\tlabel", *rows]))
     splits = load_splits(DataConfig(source=str(path), delimiter=said), seed=0)
     assert splits.labels == ("a", "b")
+
+
+@pytest.mark.parametrize("setting", [{"delimiter": ";"}, {"quotes": "literal"}])
+def test_settings_of_csv_files_are_refused_where_none_is_read(
+    tmp_path: Path, setting: dict[str, str]
+) -> None:
+    rows = "".join(f'{{"text": "number {i}", "label": "{"ab"[i % 2]}"}}\n' for i in range(40))
+    path = _write(tmp_path / "a.jsonl", rows)
+    (key,) = setting
+    with pytest.raises(ConfigError, match=rf"data\.{key}=.*a\.jsonl is no CSV or TSV file"):
+        load_splits(DataConfig(source=str(path), **setting), seed=0)
+    _write(tmp_path / "test.csv", "text,label\none,a\ntwo,b\n")  # one of the files is enough
+    more = {"test": str(tmp_path / "test.csv"), "quotes": "literal"}
+    assert len(load_splits(DataConfig(source=str(path), **more), seed=0).test) == 2
 
 
 def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
