@@ -22,7 +22,7 @@ from llmclf.classical.features import with_features
 from llmclf.config import DataError, dump_json
 from llmclf.data.corpus import Split, joined
 from llmclf.evaluate import calibration
-from llmclf.evaluate.calibration import Calibration, temper
+from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.predictions import Predictions
 
 TRUSTED = ["scipy.sparse._csr.csr_matrix", "sklearn.tree._tree.Tree"]
@@ -64,7 +64,7 @@ class Baseline:
         if not self.multilabel:
             seen_NC, raw_NC = raw_NC, np.zeros((len(texts), len(self.labels)))
             raw_NC[:, self.pipeline.classes_] = seen_NC  # a label may be missing in training
-        return temper(raw_NC, self.calibration.temperature, multilabel=self.multilabel)
+        return self.calibration.probabilities(raw_NC, multilabel=self.multilabel)
 
     @property
     def parameters(self) -> int | None:

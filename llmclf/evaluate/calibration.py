@@ -1,5 +1,5 @@
-"""From scores to decisions: a temperature for honest probabilities, thresholds for several labels,
-and what is won by leaving uncertain rows to people.
+"""From scores to decisions: temperature and smoothing for honest probabilities, thresholds for
+several labels, and what is won by leaving uncertain rows to people.
 
 All is fitted on validation rows and applied to others. N: rows, C: labels.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, softmax
 
 from llmclf.atomic import write_text
@@ -24,6 +24,8 @@ from llmclf.evaluate.scores import negative_log_likelihood as nll
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the search; few rows can ask for more than they can support."""
+MOST_SMOOTHING = 0.5
+"""Bound of the search: beyond it chance would say more than the model."""
 FEWEST_ROWS = 20
 """Validation rows without which nothing is fitted."""
 FEWEST_POSITIVE = 5
@@ -36,6 +38,10 @@ class Calibration:
 
     temperature: float = 1.0
     """Logits are divided by it (Guo et al. 2017); it changes no single-label decision."""
+    smoothing: float = 0.0
+    """Then probabilities are mixed with those of chance, 1 / C each, of which so much is taken. No
+    temperature helps a probability of 0, which neighbours and forests give; and no decision is
+    changed."""
     thresholds: tuple[float, ...] | None = None
     """Least probability of each label to be given (C), when multilabel; None: 0.5 for all."""
     rows: int = 0
@@ -45,25 +51,27 @@ class Calibration:
 
     def apply(self, predictions: Predictions) -> Predictions:
         """The predictions with calibrated probabilities, and with thresholds when multilabel."""
-        return replace(
-            predictions,
-            probabilities=tempered(predictions, self.temperature),
-            thresholds=self.thresholds,
-        )
+        p_NC = self.probabilities(predictions.probabilities, multilabel=predictions.multilabel)
+        return replace(predictions, probabilities=p_NC, thresholds=self.thresholds)
+
+    def probabilities(self, p_NC: np.ndarray, *, multilabel: bool) -> np.ndarray:
+        """Calibrated probabilities, float64 (N, C)."""
+        return smoothed(temper(p_NC, self.temperature, multilabel=multilabel), self.smoothing)
 
     def undo(self, predictions: Predictions) -> Predictions:
         """The predictions as they were before :meth:`apply`."""
-        return replace(
-            predictions,
-            probabilities=tempered(predictions, 1 / self.temperature),
-            thresholds=None,
-        )
+        p_NC = predictions.probabilities
+        if self.smoothing:
+            p_NC = np.maximum(p_NC - self.smoothing / p_NC.shape[1], 0) / (1 - self.smoothing)
+        p_NC = temper(p_NC, 1 / self.temperature, multilabel=predictions.multilabel)
+        return replace(predictions, probabilities=p_NC, thresholds=None)
 
     def to_json(self, labels: tuple[str, ...]) -> dict[str, Any]:
         """The calibration as plain JSON values, thresholds by label."""
         thresholds = self.thresholds and dict(zip(labels, self.thresholds, strict=True))
         return {
             "temperature": self.temperature,
+            "smoothing": self.smoothing,
             "thresholds": thresholds,
             "rows": self.rows,
             "note": self.note,
@@ -76,6 +84,7 @@ class Calibration:
         thresholds = stored.get("thresholds")
         return cls(
             temperature=stored["temperature"],
+            smoothing=stored.get("smoothing", 0.0),
             thresholds=thresholds and tuple(thresholds[label] for label in labels),
             rows=stored["rows"],
             note=stored["note"],
@@ -122,8 +131,15 @@ def temper(p_NC: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndar
         return softmax(np.log(p_NC) / temperature, axis=1)
 
 
-def fit(validation: Predictions | None) -> Calibration:
+def smoothed(p_NC: np.ndarray, share: float) -> np.ndarray:
+    """Probabilities of which so much a share is replaced by chance, float64 (N, C)."""
+    return (1 - share) * p_NC + share / p_NC.shape[1] if share else p_NC
+
+
+def fit(validation: Predictions | None, *, smooth: bool = False) -> Calibration:
     """Fit the temperature by likelihood, then, when multilabel, each label's threshold by F1.
+
+    ``smooth``: fit smoothing, too, for models that have a place for it; of single labels.
 
     Nothing is fitted, and ``note`` says why, where the validation rows cannot tell: too few, or
     all classified rightly (each lower temperature would fit better), or answers without
@@ -136,17 +152,26 @@ def fit(validation: Predictions | None) -> Calibration:
         return Calibration(rows=rows, note="written answers have no probabilities")
     if bool((validation.probabilities == validation.probabilities[0]).all()):
         return Calibration(rows=rows, note="every row has the same probabilities")
+    smoothing = 0.0
     if bool((validation.predicted == validation.targets).all()):
         temperature = 1.0
         note: str | None = "every validation row is classified rightly"
     else:
         temperature = fit_temperature(validation)
+        if smooth and not validation.multilabel:
+            temperature, smoothing = fit_smoothing(validation, temperature)
         note = _at_a_bound(temperature)
     thresholds = None
     if validation.multilabel:
         calibrated = tempered(validation, temperature)
         thresholds = tuple(map(best_threshold, calibrated.T, validation.targets.T))
-    return Calibration(temperature=temperature, thresholds=thresholds, rows=rows, note=note)
+    return Calibration(
+        temperature=temperature,
+        smoothing=smoothing,
+        thresholds=thresholds,
+        rows=rows,
+        note=note,
+    )
 
 
 def fit_temperature(predictions: Predictions) -> float:
@@ -164,6 +189,24 @@ def fit_temperature(predictions: Predictions) -> float:
     # Rows that say nothing of it, such as a majority baseline's, leave it where it is.
     better = loss(float(minimum.x)) < loss(0.0) - 1e-9
     return float(np.exp(minimum.x)) if better else 1.0
+
+
+def fit_smoothing(predictions: Predictions, temperature: float) -> tuple[float, float]:
+    """Temperature and smoothing of the lowest negative log-likelihood together.
+
+    The ``temperature`` alone, and 0, unless the second number makes up for itself by the criterion
+    of Akaike (1974): a gain of more than 1 in the log-likelihood of all rows.
+    """
+
+    def loss(numbers: np.ndarray) -> float:
+        tried = Calibration(temperature=float(np.exp(numbers[0])), smoothing=float(numbers[1]))
+        return nll(tried.apply(predictions))
+
+    start = np.array([np.log(temperature), 0.05])
+    bounds = [tuple(np.log(TEMPERATURES)), (0.0, MOST_SMOOTHING)]
+    found = minimize(loss, start, method="Nelder-Mead", bounds=bounds)
+    gain = (loss(np.array([np.log(temperature), 0.0])) - found.fun) * len(predictions.ids)
+    return (float(np.exp(found.x[0])), float(found.x[1])) if gain > 1 else (temperature, 0.0)
 
 
 def _at_a_bound(temperature: float) -> str | None:
@@ -268,5 +311,5 @@ def risk_coverage(predictions: Predictions) -> Coverage:
 
 
 def summary(predictions: Predictions) -> dict[str, float]:
-    """The scores that a temperature changes."""
+    """The scores that calibration changes."""
     return {"nll": nll(predictions), "brier": brier(predictions), "ece": ece(predictions)}

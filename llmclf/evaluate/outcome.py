@@ -32,7 +32,7 @@ def calibrated(outcome: Outcome) -> tuple[Outcome, Calibration]:
     if outcome.calibration is not None:
         return outcome, outcome.calibration
     validation = outcome.validation
-    fitted = calibration.fit(validation)
+    fitted = calibration.fit(validation, smooth=True)
     applied = replace(
         outcome,
         validation=None if validation is None else fitted.apply(validation),

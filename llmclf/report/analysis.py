@@ -54,10 +54,12 @@ class LabelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """How far probabilities can be trusted, before and after the temperature."""
+    """How far probabilities can be trusted, before and after temperature and smoothing."""
 
     temperature: float
     """Temperature, mean over runs; 1 where none was fitted."""
+    smoothing: float
+    """Share of chance in the probabilities, mean over runs; 0 where none was fitted."""
     scores: dict[str, tuple[float, float]]
     """Scores of the probabilities, nll, brier and ece -> before, after."""
     before: tuple[ReliabilityBin, ...]

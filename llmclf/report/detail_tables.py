@@ -44,19 +44,20 @@ def confusion(analysis: Analysis) -> Grid:
 def calibration(analysis: Analysis) -> Grid:
     """Scores of the probabilities before and after the temperature."""
     keys = ("nll", "brier", "ece")
-    columns = [RUN, Column("temperature", SCORE)]
+    columns = [RUN, Column("temperature", SCORE), Column("smoothing", SCORE)]
     for key in keys:
         columns += [Column(f"{METRICS[key]} {when}", SCORE) for when in ("before", "after")]
     rows = tuple(
         (
             m.name,
             m.calibration.temperature,
+            m.calibration.smoothing,
             *(value for key in keys for value in m.calibration.scores[key]),
         )
         for m in analysis.methods
         if m.calibration is not None
     )
-    note = "Before and after the temperature that was fitted on validation rows."
+    note = "Before and after temperature and smoothing, which were fitted on validation rows."
     return Grid("calibration", "Calibration", tuple(columns), rows, note)
 
 

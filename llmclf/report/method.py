@@ -104,11 +104,12 @@ def label_scores(method: MethodRuns) -> tuple[LabelScore, ...]:
 
 
 def calibration_report(runs: Sequence[Finished], after: Predictions) -> CalibrationReport:
-    """Calibration of the rows of all runs together, with and without each run's temperature."""
+    """Calibration of the rows of all runs together, with and without each run's calibration."""
     before = pooled([run.calibration.undo(run.test) for run in runs])
     scores_before, scores_after = summary(before), summary(after)
     return CalibrationReport(
         temperature=fmean(run.calibration.temperature for run in runs),
+        smoothing=fmean(run.calibration.smoothing for run in runs),
         scores={key: (scores_before[key], scores_after[key]) for key in scores_after},
         before=reliability(before),
         after=reliability(after),

@@ -219,12 +219,15 @@ def _check_rows(run: Finished) -> None:
 
 def _check_calibration(run: Finished) -> None:
     try:
-        temperature = run.calibration.temperature
-        good = 0 < temperature < math.inf
+        temperature, smoothing = run.calibration.temperature, run.calibration.smoothing
+        good = 0 < temperature < math.inf and 0 <= smoothing < 1
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"calibration: {type(error).__name__} {error}") from error
     if not good:
-        raise ValueError(f"calibration.temperature is {temperature!r}, not above 0")
+        raise ValueError(
+            f"calibration: temperature is {temperature!r} and smoothing {smoothing!r}; allowed are "
+            "above 0, and from 0 to below 1"
+        )
 
 
 def _number(results: dict, key: str) -> float | None:

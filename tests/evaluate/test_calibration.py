@@ -105,14 +105,46 @@ def test_other_rows_are_better_calibrated_by_it() -> None:
     assert after["ece"] < 0.03 < before["ece"]
 
 
-@given(st.floats(0.1, 10), st.integers(0, 100))
+@given(st.floats(0.1, 10), st.floats(0, 0.5), st.integers(0, 100))
 @settings(max_examples=30, deadline=None)
-def test_a_temperature_changes_no_decision_and_can_be_undone(temperature: float, seed: int) -> None:
+def test_calibration_changes_no_decision_and_can_be_undone(
+    temperature: float, smoothing: float, seed: int
+) -> None:
     found = drawn(50, 1.0, seed)
-    calibration = Calibration(temperature=temperature)
+    calibration = Calibration(temperature=temperature, smoothing=smoothing)
     applied = calibration.apply(found)
     assert (applied.predicted == found.predicted).all()
-    np.testing.assert_allclose(calibration.undo(applied).probabilities, found.probabilities)
+    if not smoothing or temperature > 0.5:  # what is sharpened and smoothed has lost its digits
+        undone = calibration.undo(applied).probabilities
+        np.testing.assert_allclose(undone, found.probabilities, atol=1e-6 if smoothing else 1e-9)
+
+
+def neighbours(rows: int, chance: float, seed: int = 0) -> Predictions:
+    """Shares of five votes, many of them 0, and labels of which so much a share is by chance."""
+    rng = np.random.default_rng(seed)
+    p = rng.multinomial(5, (0.7, 0.2, 0.1), rows) / 5
+    p = np.take_along_axis(p, rng.permuted(np.tile(np.arange(3), (rows, 1)), axis=1), axis=1)
+    mixed = (1 - chance) * p + chance / 3
+    targets = (rng.random((rows, 1)) > mixed.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    return replace(single(np.zeros((rows, 3)), targets), probabilities=p)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.1, 0.3])
+def test_the_right_share_of_chance_is_found(chance: float) -> None:
+    fitted = fit(neighbours(5000, chance), smooth=True)
+    assert fitted.smoothing == pytest.approx(chance, abs=0.03)
+    assert fitted.temperature == pytest.approx(1, rel=0.1)
+    alone = fit(neighbours(5000, chance))
+    test = neighbours(2000, chance, seed=1)
+    assert alone.smoothing == 0
+    smooth, sharp = (summary(c.apply(test)) for c in (fitted, alone))
+    if chance:
+        assert smooth["nll"] < sharp["nll"] - 0.05 and smooth["ece"] < sharp["ece"]
+
+
+def test_smoothing_that_gains_next_to_nothing_is_left_out() -> None:
+    found = [fit(drawn(200, 1.5, seed), smooth=True).smoothing for seed in range(40)]
+    assert sum(share > 0 for share in found) <= 8  # of chance alone, one in six would gain enough
 
 
 def test_a_temperature_on_probabilities_is_one_on_logits() -> None:

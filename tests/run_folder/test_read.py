@@ -94,6 +94,7 @@ def setting(value: Any, *keys: str) -> Callable[[dict[str, Any]], Any]:
         (setting({"n": 4}, "validation"), r"predictions/validation\.parquet is missing"),
         (setting({"temperature": "warm"}, "calibration"), "calibration"),
         (setting(0, "calibration", "temperature"), "temperature is 0"),
+        (setting(1.5, "calibration", "smoothing"), "smoothing 1.5"),
         (setting({}, "calibration", "thresholds"), None),
     ],
 )
