@@ -66,10 +66,10 @@ class Sampled:
             return interval(drawn), interval(with_error(drawn, error, value, bounds, rng))
         means = [seeds.mean() for seeds in self.values[metric]]
         of_rows = shape(means, self.jackknife[metric], self.unseen[metric], bounds)
-        alone = _around(value, of_rows.interval(0.95))
+        alone = _around(value, of_rows.quantiles(0.025, 0.975))
         if error.squared == 0:
             return alone, alone
-        drawn = of_rows.rvs(len(rows[0]), random_state=rng)
+        drawn = of_rows.draws(len(rows[0]), rng)
         return alone, _around(value, interval(with_error(drawn, error, value, bounds, rng)))
 
     def only_jackknife(self, metric: str) -> np.ndarray | None:
@@ -77,9 +77,10 @@ class Sampled:
         return self.jackknife[metric][0] if len(self.jackknife[metric]) == 1 else None
 
 
-def _around(value: float, ends: Interval) -> Interval:
+def _around(value: float, ends: Sequence[float] | np.ndarray) -> Interval:
     """The interval, with the value in it: rows that are all right allow that all are."""
-    return min(float(ends[0]), value), max(float(ends[1]), value)
+    low, high = (float(end) for end in ends)
+    return min(low, value), max(high, value)
 
 
 def resample(methods: Mapping[str, Runs], *, resamples: int, seed: int) -> dict[str, Sampled]:

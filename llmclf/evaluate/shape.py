@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from llmclf.evaluate.columns import ScoreColumns
 
@@ -41,6 +41,24 @@ class Unseen:
     def mean(cls, of: Sequence[Unseen]) -> Unseen:
         """The mean over seeds or folds."""
         return cls(float(np.mean([u.shift for u in of])), float(np.mean([u.squared for u in of])))
+
+
+@dataclass(frozen=True)
+class Beta:
+    """A beta distribution from ``low`` to ``low + width``."""
+
+    a: float
+    b: float
+    low: float
+    width: float
+
+    def quantiles(self, *levels: float) -> np.ndarray:
+        """The values below which so much of it lies."""
+        return np.asarray(self.low + self.width * betaincinv(self.a, self.b, levels))
+
+    def draws(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Random values of it, (count,)."""
+        return self.low + self.width * rng.beta(self.a, self.b, count)
 
 
 def unseen(columns: ScoreColumns, sums_K: np.ndarray, rows: int) -> dict[str, Unseen]:
@@ -79,7 +97,7 @@ def shape(
     jackknifes: Sequence[np.ndarray],
     unseens: Sequence[Unseen],
     bounds: tuple[float, float],
-) -> beta:
+) -> Beta:
     """The distribution of a mean over folds of a score, between the score's ``bounds``.
 
     ``values``: of each fold the score; ``jackknifes``: the score without each of its rows, (N,).
@@ -93,4 +111,4 @@ def shape(
     mean = centre + np.clip(half, -centre / 2, (1 - centre) / 2)
     squared = (variance(jackknifes) + more.squared / folds**2) / width**2
     size = max(float(mean * (1 - mean) / max(squared, 1e-300)), LEAST_SIZE)
-    return beta(mean * size, (1 - mean) * size, loc=low, scale=width)
+    return Beta(mean * size, (1 - mean) * size, low, width)
