@@ -18,6 +18,8 @@ from llmclf import (
     DataConfig,
     DataError,
     Experiment,
+    Features,
+    FeaturesConfig,
     FineTune,
     LanguageModelConfig,
     ModelConfig,
@@ -48,11 +50,18 @@ def experiments(data: DataConfig, checkpoint: Path, folder: Path) -> list[Experi
     return [
         FineTune(name="bert", output_dir=folder / "bert", data=data, model=model, train=train),
         Classical(name="svm", output_dir=folder / "svm", data=data, baseline=svm),
+        Features(
+            name="features",
+            output_dir=folder / "features",
+            data=data,
+            model=LanguageModelConfig(checkpoint=str(checkpoint)),
+            features=FeaturesConfig(precision="fp32", search_folds=2),
+        ),
     ]
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
-@pytest.mark.parametrize("which", [0, 1], ids=["bert", "svm"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["bert", "svm", "features"])
 def test_new_texts_are_classified_as_in_the_run(
     bert: Path,
     corpus: Path,
