@@ -323,11 +323,12 @@ def _flat(values: dict[str, Any], title: str) -> Grid:
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
     """Figures for the top of the page: name and value."""
-    stats, best = analysis.statistics, analysis.verdict.recommended
-    estimate = stats.estimates.get(best, {}).get(stats.metric)
+    stats, shipped = analysis.statistics, analysis.verdict.recommended
+    estimate = stats.estimates.get(shipped or analysis.verdict.best, {}).get(stats.metric)
+    whose = "what to ship" if shipped else "the best"
     seeds = set(stats.seeds.values())
     named = [
-        (f"{metric_name(stats.metric)} of what to ship", score(estimate.value) if estimate else ""),
+        (f"{metric_name(stats.metric)} of {whose}", score(estimate.value) if estimate else ""),
         ("test rows", f"{stats.rows:,}"),
         ("labels" + (", several a row" if analysis.multilabel else ""), str(len(analysis.labels))),
         ("methods compared", str(len(analysis.methods))),

@@ -104,7 +104,8 @@ def _cost(method: MethodReport, key: str) -> float | None:
 
 
 def _recommended(analysis: Analysis) -> dict[str, str]:
-    return {analysis.verdict.recommended: "recommended"}
+    recommended = analysis.verdict.recommended
+    return {} if recommended is None else {recommended: "recommended"}
 
 
 def standing(analysis: Analysis, name: str) -> str:
