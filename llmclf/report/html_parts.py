@@ -13,7 +13,7 @@ from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.figures import lines, panels, price, scores
 from llmclf.report.figures.draw import Drawn
 from llmclf.report.grid import Column, Grid
-from llmclf.report.texts import visible
+from llmclf.report.texts import visible, visible_lines
 from llmclf.report.words import PROSE, metric_name, score, times
 
 
@@ -305,7 +305,7 @@ def _settings(m: MethodReport, *, folded: bool) -> Block:
     return Block(
         heading=visible(m.name, 80),
         text=f"First of {times(len(m.folders), 'run')}: {folders}." if m.folders else "",
-        command=visible(m.command, 2000),
+        command=visible_lines(m.command),
         tables=tuple(shown),
         folded=folded,
     )

@@ -23,6 +23,12 @@ def visible(text: object, most: int = 400) -> str:
     return f"{line[:most]}… ({len(line):,} characters)"
 
 
+def visible_lines(text: str) -> str:
+    """Text to be copied, with its line breaks, tabs and spaces; as :func:`visible` otherwise, and
+    never cut."""
+    return _STEERING.sub(lambda m: m[0] if m[0] in "\n\t" else "\ufffd", text)
+
+
 def cut(text: object, most: int) -> str:
     """A text for a figure: no wider than ``most`` usual letters, an ellipsis where it was."""
     line = visible(text, 10 * most)

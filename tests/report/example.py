@@ -238,7 +238,7 @@ def method(
             "git_commit": "90e001f",
             "gpus": ["NVIDIA H100"],
         },
-        command=f"python recipes/{KINDS[i % 6]}.py --data.source opinions --seed 1",
+        command=f"python recipes/{KINDS[i % 6]}.py \\\n  --data.source opinions \\\n  --seed 1",
     )
 
 

@@ -131,6 +131,16 @@ def test_every_figure_and_scrolling_box_has_a_name(browser, pages, name):
     assert len(browser.find_elements("css selector", "h1")) == 1
 
 
+def test_a_command_is_copied_with_its_lines(browser, pages):
+    show(browser, pages["main"], 1280)
+    open_all(browser)
+    copied = browser.execute_script(
+        "return [...document.querySelectorAll('pre code')].map(e => e.innerText)"
+    )
+    assert copied == [m.command for m in example().methods]
+    assert "\n" in copied[0]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(browser, pages, scheme):
     show(browser, pages["main"], 1280, scheme)
