@@ -21,6 +21,7 @@ from llmclf.evaluate.flips import Effects, effects, no_difference
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
+    Interval,
     Runs,
     Sampled,
     StudentT,
@@ -96,6 +97,10 @@ class Difference:
     where it is 0.05 or more."""
     p_holm: float
     """The p value of no difference, corrected over all pairs of methods (Holm 1979)."""
+    holm_low: float
+    holm_high: float
+    """Interval at the level at which Holm's method judges the pair, 1 - 0.05 ``p_value`` /
+    ``p_holm``, its lower end ``holm_low``: it holds 0 just where ``p_holm`` is 0.05 or more."""
     p_equivalent: float
     """p value of a difference of the margin or more (two one-sided tests, Schuirmann 1987)."""
     equivalent: bool
@@ -259,6 +264,7 @@ def _difference(
     low, high = interval(draws)
     if p_values[0] >= ALPHA:
         low, high = min(low, 0.0), max(high, 0.0)
+    corrected_ends = holm_interval(draws, value, *p_values)
     p_equivalent = _outside(draws, margin, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],
@@ -268,10 +274,27 @@ def _difference(
         high=high,
         p_value=p_values[0],
         p_holm=p_values[1],
+        holm_low=corrected_ends[0],
+        holm_high=corrected_ends[1],
         p_equivalent=p_equivalent,
         equivalent=p_equivalent < ALPHA,
         mcnemar=mcnemar(runs[pair[0]], runs[pair[1]]),
     )
+
+
+def holm_interval(draws: np.ndarray, value: float, p_value: float, p_holm: float) -> Interval:
+    """Interval of a difference ``value``, from draws of it, that agrees with its corrected p value.
+
+    Holm (1979) compares the p value not with 0.05 but with 0.05 ``p_value`` / ``p_holm``, from 0.05
+    divided by the number of pairs up to 0.05; that is the share outside of the interval. Draws and
+    exchanges of rows are two ways to the error, so near the level the end at 0 is moved to the side
+    that the test decided for.
+    """
+    outside = ALPHA * (p_value / p_holm if p_holm > 0 else 1)
+    low, high = map(float, np.quantile(draws, [outside / 2, 1 - outside / 2]))
+    if p_holm >= ALPHA:
+        return min(low, 0.0), max(high, 0.0)
+    return (max(low, 0.0), high) if value > 0 else (low, min(high, 0.0))
 
 
 def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Generator) -> float:

@@ -148,19 +148,23 @@ def differences(analysis: Analysis) -> Grid:
     statistics = analysis.statistics
     columns = (
         Column("a"), Column("b"), Column("a - b", DIFFERENCE), CONFIDENCE, Column("p", P_VALUE),
-        Column("p (Holm)", P_VALUE), Column("p of non-equivalence", P_VALUE), Column("b is"),
+        Column("interval (Holm)", INTERVAL), Column("p (Holm)", P_VALUE),
+        Column("p of non-equivalence", P_VALUE), Column("b is"),
         Column("only a right", WHOLE), Column("only b right", WHOLE), Column("McNemar p", P_VALUE),
     )  # fmt: skip
     rows = []
     for d in statistics.differences:
         m = d.mcnemar
         exact = (None, None, None) if m is None else (m.only_a, m.only_b, m.p_value)
-        tests = (d.p_value, d.p_holm, d.p_equivalent)
-        rows.append((d.a, d.b, d.value, (d.low, d.high), *tests, judged(d), *exact))
+        alone, all_pairs = (d.low, d.high), (d.holm_low, d.holm_high)
+        tests = (alone, d.p_value, all_pairs, d.p_holm, d.p_equivalent)
+        rows.append((d.a, d.b, d.value, *tests, judged(d), *exact))
     note = (
         f"Differences of {METRICS[statistics.metric]}, paired by row, from "
         f"{statistics.resamples:,} bootstrap resamples. Margin of equivalence: "
-        f"{statistics.margin:g}. a: the better one. McNemar: rows that one of the two alone has "
+        f"{statistics.margin:g}. a: the better one. Holm: corrected over all pairs; the interval "
+        "beside holds 0 just where that p is 0.05 or more, the 95% interval is of the pair alone. "
+        "McNemar: rows that one of the two alone has "
         "right, first seed of each fold."
     )
     return Grid("differences", "Differences", columns, tuple(rows), note)

@@ -171,6 +171,8 @@ def turned(pair: Difference) -> Difference:
         value=-pair.value,
         low=-pair.high,
         high=-pair.low,
+        holm_low=-pair.holm_high,
+        holm_high=-pair.holm_low,
         mcnemar=mcnemar,
     )
 
@@ -280,7 +282,7 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
 def _reason(case: _Case, name: str) -> str:
     """How a method stands to the best one."""
     lead = case.against_best[name]
-    facts = f"{score(lead.value)} {interval(lead.low, lead.high)}, {p_is(lead.p_holm)}"
+    facts = f"{score(lead.value)} {interval(lead.holm_low, lead.holm_high)}, {p_is(lead.p_holm)}"
     if significant(lead) and lead.equivalent:
         return (
             f"{name}: significantly worse than {case.best}, but within {case.margin} of it "

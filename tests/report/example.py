@@ -142,6 +142,8 @@ def statistics(
             value=values[i] - values[j],
             low=values[i] - values[j] - 0.015,
             high=values[i] - values[j] + 0.015,
+            holm_low=values[i] - values[j] - 0.02,
+            holm_high=values[i] - values[j] + 0.02,
             p_value=0.4 if j - i == 1 and i == 0 else 0.0004,
             p_holm=0.4 if j - i == 1 and i == 0 else 0.004 if j < 3 else 0.03,
             p_equivalent=0.03 if j == 1 else 0.6,

@@ -47,9 +47,11 @@ def statistics(
                 a=a,
                 b=b,
                 value=values[a] - values[b],
-                low=values[a] - values[b] - 0.023,
-                high=values[a] - values[b] + 0.027,
+                low=0.0,
+                high=0.0,
                 p_value=0.5,
+                holm_low=values[a] - values[b] - 0.023,
+                holm_high=values[a] - values[b] + 0.027,
                 p_holm=0.0001 if (a, b) in worse else 0.81,
                 p_equivalent=0.01 if (a, b) in equal else 0.4,
                 equivalent=(a, b) in equal,
@@ -85,6 +87,8 @@ def leads(found: Statistics, **p_values: float) -> dict[str, Difference]:
             high=1.0,
             p_value=p_values.get(name, 0.0001),
             p_holm=p_values.get(name, 0.0001),
+            holm_low=0.0,
+            holm_high=1.0,
             p_equivalent=0.01 if of["macro_f1"].value - FLOOR < 0.005 else 0.9,
             equivalent=of["macro_f1"].value - FLOOR < 0.005,
             mcnemar=None,
@@ -267,7 +271,7 @@ def test_equal_scores_may_stand_either_way_round() -> None:
     assert (found.differences[0].a, found.differences[0].b) == ("b", "a")
     difference = against(found, "a", "b")
     assert (difference.a, difference.b, difference.value) == ("a", "b", 0)
-    assert difference.low == pytest.approx(-0.027)
+    assert difference.holm_low == pytest.approx(-0.027)
     assert judge(found, {"a": cost(1), "b": cost(2)}).best == "a"
 
 
