@@ -12,7 +12,7 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from llmclf.config import DataError
 from llmclf.evaluate.align import aligned
@@ -287,14 +287,16 @@ def holm_interval(draws: np.ndarray, value: float, p_value: float, p_holm: float
 
     Holm (1979) compares the p value not with 0.05 but with 0.05 ``p_value`` / ``p_holm``, from 0.05
     divided by the number of pairs up to 0.05; that is the share outside of the interval. Draws and
-    exchanges of rows are two ways to the error, so near the level the end at 0 is moved to the side
-    that the test decided for.
+    exchanges of rows are two ways to the error: where they disagree on 0, the end towards it is
+    that of the normal error whose two-sided p is ``p_value``.
     """
     outside = ALPHA * (p_value / p_holm if p_holm > 0 else 1)
     low, high = map(float, np.quantile(draws, [outside / 2, 1 - outside / 2]))
-    if p_holm >= ALPHA:
-        return min(low, 0.0), max(high, 0.0)
-    return (max(low, 0.0), high) if value > 0 else (low, min(high, 0.0))
+    if (p_holm >= ALPHA) == (low <= 0 <= high):
+        return low, high
+    errors = float(norm.isf(p_value / 2))  # how many standard errors from 0
+    end = value * (1 - float(norm.isf(outside / 2)) / errors) if errors > 0 else 0.0
+    return (max(end, -high), high) if value > 0 else (low, min(end, -low))
 
 
 def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Generator) -> float:
