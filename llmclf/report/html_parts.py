@@ -1,4 +1,4 @@
-"""The eleven parts of the page, in order; a part without data says so in one line."""
+"""The twelve parts of the page, in order; a part without data says so in one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmclf.config import flatten
+from llmclf.report import data_tables as data
 from llmclf.report import detail_tables as details
 from llmclf.report import tables
 from llmclf.report.analysis import Analysis, MethodReport
@@ -14,7 +15,7 @@ from llmclf.report.figures import lines, panels, price, scores
 from llmclf.report.figures.draw import Drawn
 from llmclf.report.grid import Column, Grid
 from llmclf.report.texts import visible, visible_lines
-from llmclf.report.words import PROSE, metric_name, score, times
+from llmclf.report.words import PROSE, metric_name, score, times, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def parts(analysis: Analysis) -> list[Part]:
     """All parts of the page. Raises KeyError for a method that the statistics lack."""
     makers: tuple[Callable[[Analysis], Part], ...] = (
         _comparison, _learning, _confusion, _calibration, _cost, _labels, _coverage, _break_even,
-        _lengths, _mistakes, _repeat,
+        _lengths, _rows, _mistakes, _repeat,
     )  # fmt: skip
     return [make(analysis) for make in makers]
 
@@ -273,6 +274,19 @@ def _lengths(analysis: Analysis) -> Part:
     return _part("lengths", "Short and long texts", blocks, missing)
 
 
+def _rows(analysis: Analysis) -> Part:
+    counts, labels = data.rows(analysis).measured(), data.classes(analysis)
+    blocks = []
+    if counts.rows:
+        blocks.append(Block(items=data.remarks(analysis), tables=(counts,)))
+    if labels.rows:
+        heading = labels.title
+        blocks.append(Block(heading=heading, tables=(labels,), folded=len(labels.rows) > 12))
+    return _part(
+        "rows", "What was learnt from", blocks, "The runs do not say how many rows they had."
+    )
+
+
 def _mistakes(analysis: Analysis) -> Part:
     blocks = []
     for grid, title in (
@@ -325,11 +339,16 @@ def facts(analysis: Analysis) -> list[tuple[str, str]]:
     """Figures for the top of the page: name and value."""
     stats, shipped = analysis.statistics, analysis.verdict.recommended
     estimate = stats.estimates.get(shipped or analysis.verdict.best, {}).get(stats.metric)
+    sizes = [
+        (data.SPLITS[split], data.row_count(analysis, split)) for split in ("train", "validation")
+    ]
+    sizes += [("conflicting", data.conflicting(analysis)), ("dropped", data.dropped(analysis))]
     whose = "what to ship" if shipped else "the best"
     seeds = set(stats.seeds.values())
     named = [
         (f"{metric_name(stats.metric)} of {whose}", score(estimate.value) if estimate else ""),
         ("test rows", f"{stats.rows:,}"),
+        *((f"{name} rows", whole(n)) for name, n in sizes if n),
         ("labels" + (", several a row" if analysis.multilabel else ""), str(len(analysis.labels))),
         ("methods compared", str(len(analysis.methods))),
         ("folds", str(stats.folds) if stats.folds > 1 else ""),

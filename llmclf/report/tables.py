@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmclf.evaluate.paired import Difference, Estimate
+from llmclf.report import data_tables as data
 from llmclf.report import detail_tables as details
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
@@ -225,6 +226,8 @@ TABLES: dict[str, Callable[[Analysis], Grid]] = {
     "intervals": intervals,
     "costs": costs,
     "published": published,
+    "rows": data.rows,
+    "classes": data.classes,
     "crossings": details.crossings,
     "budgets": details.budgets,
     "per_label": details.per_label,

@@ -75,7 +75,8 @@ def example(
         verdict=verdict(names, values),
         statistics=statistics(names, values, rng, seeds, folds),
         methods=reports,
-        audit=AUDIT,
+        audit=AUDIT
+        | {"classes": {c: {"train": 900, "validation": 90, "test": 80} for c in classes}},
         source="opinions",
         left_out=("runs/bert-3: failed with out of memory; its seed is not in any number.",),
         break_even=budgets(names),
@@ -88,6 +89,7 @@ def example(
 
 AUDIT = {
     "rows": {"train": 8000, "validation": 1000, "test": 1000},
+    "within": {"train": {"exact": 0, "normalised": 5, "near": 40}},
     "across": {
         "train/test": {
             "exact": {"rows": 0, "examples": []},

@@ -14,9 +14,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from llmclf.report import data_tables as data
 from llmclf.report.analysis import Curve, MethodCost
 from llmclf.report.html import html
-from llmclf.report.html_parts import headline, parts
+from llmclf.report.html_parts import facts, headline, parts
 from llmclf.report.tables import costs, standing
 from llmclf.report.texts import cut, visible
 from llmclf.report.words import amount, count, difference, p_is, p_value, percent, score
@@ -93,7 +94,7 @@ def test_the_verdict_is_the_headline_and_parts_follow_in_order(whole):
     keys = re.findall(r'<section class="part" id="([\w-]+)"', whole)
     assert keys == [
         "comparison", "learning", "confusion", "calibration", "cost", "labels", "coverage",
-        "break-even", "lengths", "mistakes", "repeat",
+        "break-even", "lengths", "rows", "mistakes", "repeat",
     ]  # fmt: skip
     assert not [part for part in parts(analysis) if part.missing]
 
@@ -118,7 +119,7 @@ def test_a_part_without_data_says_so_in_one_line():
     missing = {part.key: part.missing for part in parts(bare())}
     assert {key for key, text in missing.items() if text} == {
         "learning", "confusion", "calibration", "cost", "coverage", "break-even", "lengths",
-        "mistakes",
+        "rows", "mistakes",
     }  # fmt: skip
     page = Page(html(bare()))
     assert all(page.has(text) for text in missing.values())
@@ -185,6 +186,35 @@ def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
     assert title in html(whole)
     assert title not in html(replace(whole, statistics=one))
     assert title in html(replace(whole, statistics=replace(one, folds=5)))
+
+
+def test_rows_of_all_splits_and_what_the_audit_found_are_told(whole):
+    page = Page(whole)
+    told = dict(facts(example()))
+    assert [told[f"{split} rows"] for split in ("training", "validation", "test")] == [
+        "8,000", "1,000", "1,000",
+    ]  # fmt: skip
+    assert (told["conflicting rows"], told["dropped rows"]) == ("7", "22")
+    assert page.has("3 texts with more than one label, 7 rows (such as a, b).")
+    counts = data.rows(example())
+    assert counts.values("rows") == [8000, 1000, 1000]
+    assert counts.values("dropped") == [20, 2, 0]
+    nothing = bare()
+    assert not {"training rows", "conflicting rows", "dropped rows"} & dict(facts(nothing)).keys()
+    assert data.rows(nothing).rows == () and data.remarks(nothing) == ()
+
+
+def test_an_audit_of_another_version_is_shown_as_far_as_it_goes():
+    odd = {
+        "rows": {"train": "many", "test": 5},
+        "conflicts": 3,
+        "dropped": None,
+        "empty": {"rows": 2},
+    }
+    told = replace(example(), audit=odd, labels=("a", "b"))
+    assert data.rows(told).rows == (("test", 5, None, None, None, None, None),)
+    assert data.remarks(told) == ("2 rows without text dropped.",)
+    assert data.classes(told).rows == ()
 
 
 def test_published_scores_have_nothing_but_their_score():
