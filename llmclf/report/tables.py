@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmclf.evaluate.paired import Difference, Estimate
@@ -56,8 +56,9 @@ DECISIVE = ("95% interval", "against best", "lift")
 
 def scores(analysis: Analysis) -> Grid:
     """Scores, how sure they are, and costs: a row per method."""
-    metric = analysis.config.metric
-    first, *others = _metrics_first(metric, _SHOWN)
+    metric, absent = analysis.config.metric, _absent(analysis)
+    shown = [_SHOWN[0], *(["macro_f1_present"] if absent else []), *_SHOWN[1:]]
+    first, *others = _metrics_first(metric, shown)
     columns = (
         RUN, Column("method"), Column("model"),
         _score_column(first), CONFIDENCE, Column("against best"), *map(_score_column, others),
@@ -69,8 +70,21 @@ def scores(analysis: Analysis) -> Grid:
         "class. Against best: worse if p < 0.05 after Holm's correction, equal if shown to be "
         f"within {analysis.config.margin:g}, else undecided. Bold: the best of its column."
     )
+    if absent:
+        note += (
+            " Present labels: those that test rows have or are given, as scikit-learn has it by "
+            "default; in macro-F1 the others count 0."
+        )
     rows = tuple(_score_row(analysis, method, [first, *others]) for method in analysis.methods)
     return Grid("scores", "Scores", columns, rows, note, _recommended(analysis))
+
+
+def _absent(analysis: Analysis) -> bool:
+    """Whether a label counts 0 in macro-F1 as no test row has it or is given it, by some method."""
+    return any(
+        of["macro_f1"].value != of.get("macro_f1_present", of["macro_f1"]).value
+        for of in analysis.statistics.estimates.values()
+    )
 
 
 def _score_row(analysis: Analysis, method: MethodReport, metrics: list[str]) -> tuple[Any, ...]:
@@ -86,7 +100,7 @@ def _score_row(analysis: Analysis, method: MethodReport, metrics: list[str]) -> 
     )  # fmt: skip
 
 
-def _metrics_first(metric: str, shown: tuple[str, ...]) -> list[str]:
+def _metrics_first(metric: str, shown: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((metric, *shown)))
 
 
@@ -132,6 +146,7 @@ def intervals(analysis: Analysis) -> Grid:
         Column("95% interval of the rows alone", INTERVAL),
         Column("sd over seeds", SCORE), Column("sd over folds", SCORE),
     )  # fmt: skip
+    left_out = () if _absent(analysis) else ("macro_f1_present",)  # the same as macro-F1
     rows = tuple(
         (
             method.name, METRICS[key], e.value, _ends(e), (e.sampling_low, e.sampling_high),
@@ -139,7 +154,7 @@ def intervals(analysis: Analysis) -> Grid:
         )
         for method in analysis.methods
         for key, e in analysis.statistics.estimates[method.name].items()
-        if key in METRICS
+        if key in METRICS and (key not in left_out or key == analysis.config.metric)
     )  # fmt: skip
     return Grid("intervals", "Intervals", columns, rows)
 

@@ -14,6 +14,7 @@ from llmclf.evaluate.paired import ALPHA, Difference, Estimate
 MISSING = "n/a"
 METRICS = {
     "macro_f1": "macro-F1",
+    "macro_f1_present": "macro-F1 (present labels)",
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
     "mcc": "MCC",

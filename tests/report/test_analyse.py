@@ -31,7 +31,7 @@ from llmclf.report.html import html
 from llmclf.report.markdown import markdown
 from llmclf.report.render.csv import csv_table, neutral
 from llmclf.report.render.markdown import markdown_table
-from llmclf.report.tables import scores
+from llmclf.report.tables import intervals, scores
 from llmclf.report.write import write
 from llmclf.run_folder.find import read_all
 from tests.report.made import LABELS, predicted, write_run
@@ -153,6 +153,18 @@ def test_label_without_test_rows_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", only)
     analysis = analysed(tmp_path)
     assert "label 'rare' has no test row: it counts 0 in macro-F1 there." in analysis.left_out
+    grid = scores(analysis)
+    ((shown,), (present,)) = (grid.values(t) for t in ("macro-F1", "macro-F1 (present labels)"))
+    assert 0 < shown < present
+    assert "in macro-F1 the others count 0" in grid.note
+    assert "macro-F1 (present labels)" in intervals(analysis).values("score")
+    chosen = analysed(tmp_path, ReportConfig(metric="macro_f1_present", resamples=1000))
+    assert f"macro-F1 (present labels) {present:.3f}" in chosen.verdict.sentence
+
+
+def test_present_labels_are_no_column_where_all_are(analysis: Analysis) -> None:
+    assert "macro-F1 (present labels)" not in [c.title for c in scores(analysis).columns]
+    assert "macro-F1 (present labels)" not in intervals(analysis).values("score")
 
 
 def test_multilabel_runs(tmp_path: Path) -> None:
