@@ -81,7 +81,7 @@ def _comparison(analysis: Analysis) -> Part:
         Block(heading="Every score with its interval", tables=(spread,), folded=True),
     ]  # fmt: skip
     if analysis.statistics.differences:
-        pairs = tables.differences(analysis)
+        pairs = tables.differences(analysis).without(*tables.OF_ONE_PAIR)
         blocks.insert(2, Block(heading="Every pair of methods", tables=(pairs,)))
     return _part("comparison", "Which method is best", blocks, "")
 

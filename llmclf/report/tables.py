@@ -159,6 +159,10 @@ def intervals(analysis: Analysis) -> Grid:
     return Grid("intervals", "Intervals", columns, rows)
 
 
+OF_ONE_PAIR = ("95% interval", "p")
+"""Columns of the differences that are corrected for no other pair."""
+
+
 def differences(analysis: Analysis) -> Grid:
     """Every pair of methods, the better one first."""
     statistics = analysis.statistics
@@ -178,9 +182,9 @@ def differences(analysis: Analysis) -> Grid:
     note = (
         f"Differences of {METRICS[statistics.metric]}, paired by row, from "
         f"{statistics.resamples:,} bootstrap resamples. Margin of equivalence: "
-        f"{statistics.margin:g}. a: the better one. Holm: corrected over all pairs; the interval "
-        "beside holds 0 just where that p is 0.05 or more, the 95% interval is of the pair alone. "
-        "McNemar: rows that one of the two alone has "
+        f"{statistics.margin:g}. a: the better one. Holm: corrected over all pairs; that interval "
+        "holds 0 just where that p is 0.05 or more (differences.csv has both of each pair alone, "
+        "too). McNemar: rows that one of the two alone has "
         "right, first seed of each fold."
     )
     return Grid("differences", "Differences", columns, tuple(rows), note)

@@ -18,8 +18,9 @@ from llmclf.report import data_tables as data
 from llmclf.report.analysis import Curve, MethodCost
 from llmclf.report.html import html
 from llmclf.report.html_parts import facts, headline, parts
+from llmclf.report.render.html import unhyphenated
 from llmclf.report.tables import costs, standing
-from llmclf.report.texts import cut, visible
+from llmclf.report.texts import cut, unbroken, visible
 from llmclf.report.words import amount, count, difference, p_is, p_value, percent, score
 from tests.report.example import HOSTILE, example, hostile
 
@@ -223,6 +224,22 @@ def test_published_scores_have_nothing_but_their_score():
     assert grid.styles[name] == "published"
     known = [value for value in others if value is not None]
     assert known == [0.861, "published, not measured here"]
+
+
+def test_no_line_ends_within_an_interval_or_a_short_word(whole):
+    said = "macro-F1 0.548 [-0.010, 0.565], p = 0.900; p < 0.001 (lora-16)"
+    assert unbroken(said) == (
+        "macro-F1 0.548 [-0.010,\u00a00.565], p\u00a0=\u00a00.900; p\u00a0<\u00a00.001 (lora-16)"
+    )
+    assert '<span class="whole">macro-F1</span>' in whole.split("</h1>")[0]
+    assert str(unhyphenated("<a-b> " + "W-" * 20)) == (
+        '<span class="whole">&lt;a-b&gt;</span> ' + "W-" * 20
+    )
+
+
+def test_pairs_on_the_page_are_corrected_for_all_pairs(whole):
+    titles = re.findall(r'<th scope="col"[^>]*><bdi>(.*?)</bdi>', whole)
+    assert "p (Holm)" in titles and "interval (Holm)" in titles and "p" not in titles
 
 
 def test_marks_against_the_best():
