@@ -181,9 +181,9 @@ def reliability(name: str, report: CalibrationReport, key: str) -> Drawn:
             axes.plot(x, y, color=colour, ls=look, lw=1.5, marker=marker, ms=5, mfc=face,
                       clip_on=False)  # fmt: skip
     for k, text in enumerate(("before", "after")):  # above the panel, where no curve passes
-        x, up, (_, colour, marker, face) = 0.02 + 0.5 * k, 1.2, kinds[k]
-        axes.plot([x], [up], marker, color=colour, mfc=face, ms=5, clip_on=False)
-        say(axes, x + 0.04, up, f"{text}: ECE {score(report.scores['ece'][k])}")
+        left, up, (_, colour, marker, face) = 0.02 + 0.5 * k, 1.2, kinds[k]
+        axes.plot([left], [up], marker, color=colour, mfc=face, ms=5, clip_on=False)
+        say(axes, left + 0.04, up, f"{text}: ECE {score(report.scores['ece'][k])}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
     axis_labels(axes, y="share right")
     _bin_counts(figure, report)

@@ -157,8 +157,8 @@ def _names(
         at_x, at_y = axes.transAxes.inverted().transform((left, (bottom + top) / 2))
         if apart(boxes[i], points[i], np.delete(points, i, axis=0)):
             ends = [points[i], np.clip(points[i], boxes[i][:2], boxes[i][2:])]
-            ends = axes.transAxes.inverted().transform(ends)
-            axes.plot(*np.transpose(ends), color=MUTED, lw=0.6, transform=axes.transAxes)
+            across, up = axes.transAxes.inverted().transform(ends).T
+            axes.plot(across, up, color=MUTED, lw=0.6, transform=axes.transAxes)
         weight = "bold" if i in on else "normal"
         say(axes, at_x, at_y, names[i], most=MOST_LETTERS, transform=axes.transAxes, weight=weight)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from llmclf.report.analysis import Analysis, LabelScore, MethodReport
@@ -64,7 +66,7 @@ def score_intervals(analysis: Analysis) -> Drawn:
     )
 
 
-def _row(axes: Axes, i: int, name: str, value: str, **how: str) -> None:
+def _row(axes: Axes, i: int, name: str, value: str, **how: Any) -> None:
     across = axes.get_yaxis_transform()
     say(axes, 0, i - 0.4, name, most=48, transform=across, **how)
     say(axes, 1.03, i, value, transform=across, **how)
