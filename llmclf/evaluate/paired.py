@@ -12,16 +12,16 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
 from llmclf.config import DataError
 from llmclf.evaluate.align import aligned
 from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.flips import Effects, effects, no_difference
+from llmclf.evaluate.holm import ALPHA, holm, holm_interval
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
-    Interval,
     Runs,
     Sampled,
     StudentT,
@@ -36,8 +36,6 @@ from llmclf.evaluate.resample import (
     with_error,
 )
 
-ALPHA = 0.05
-"""Level of every test."""
 PRIOR = "prior"
 """What always gives the commonest training label, as the other side of a difference."""
 _PRIOR_RUNS = "\0prior"
@@ -282,23 +280,6 @@ def _difference(
     )
 
 
-def holm_interval(draws: np.ndarray, value: float, p_value: float, p_holm: float) -> Interval:
-    """Interval of a difference ``value``, from draws of it, that agrees with its corrected p value.
-
-    Holm (1979) compares the p value not with 0.05 but with 0.05 ``p_value`` / ``p_holm``, from 0.05
-    divided by the number of pairs up to 0.05; that is the share outside of the interval. Draws and
-    exchanges of rows are two ways to the error: where they disagree on 0, the end towards it is
-    that of the normal error whose two-sided p is ``p_value``.
-    """
-    outside = ALPHA * (p_value / p_holm if p_holm > 0 else 1)
-    low, high = map(float, np.quantile(draws, [outside / 2, 1 - outside / 2]))
-    if (p_holm >= ALPHA) == (low <= 0 <= high):
-        return low, high
-    errors = float(norm.isf(p_value / 2))  # how many standard errors from 0
-    end = value * (1 - float(norm.isf(outside / 2)) / errors) if errors > 0 else 0.0
-    return (max(end, -high), high) if value > 0 else (low, min(end, -low))
-
-
 def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Generator) -> float:
     """p value of a difference of the margin or more, from draws of it.
 
@@ -344,16 +325,6 @@ def _beyond_rows(sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: 
         return of_seeds([a[0], b[0]])
     differences = [np.array([x.mean() - y.mean()]) for x, y in zip(a, b, strict=True)]
     return beyond_rows(differences, _paired_rows(sampled, pair, metric))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values of a family of tests (Holm 1979), in the order they are given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted.tolist()
 
 
 def mcnemar(a: Runs, b: Runs) -> McNemar:

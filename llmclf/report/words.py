@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmclf.evaluate.paired import ALPHA, Difference, Estimate
+from llmclf.evaluate.holm import ALPHA
+from llmclf.evaluate.paired import Difference, Estimate
 
 MISSING = "n/a"
 METRICS = {

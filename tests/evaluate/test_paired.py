@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.special import softmax
 
 from llmclf.config import DataError
-from llmclf.evaluate.paired import Tested, compare, holm, holm_interval
+from llmclf.evaluate.holm import holm, holm_interval
+from llmclf.evaluate.paired import Tested, compare
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
