@@ -1,8 +1,10 @@
 """The answer in one sentence, by rules that are written down here.
 
 best: the highest score. candidates: the best one, and those that a test of equivalence puts within
-the margin of it. recommended: the cheapest candidate. A method that is neither significantly worse
-than the best nor equivalent to it is undecided, and the sentence says so.
+the margin of it, if they are worth it: significantly better than always giving the commonest
+training label (the prior), and not within the margin of it. recommended: the cheapest candidate. A
+method that is neither significantly worse than the best nor equivalent to it is undecided, and the
+sentence says so.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class _Case:
     best: str
     against_best: Mapping[str, Difference]
     """Other method -> difference of the best minus it."""
+    leads: Mapping[str, Difference]
+    """Method -> its score minus the prior's; none for the prior itself."""
+    prior: str
+    """What the prior does: always answering 'positive'; "" where it is not known."""
 
     @property
     def metric(self) -> str:
@@ -45,14 +51,26 @@ class _Case:
     def score(self, name: str) -> str:
         return with_interval(self.statistics.estimates[name][self.statistics.metric])
 
+    def worth(self, name: str) -> bool:
+        """Whether a method is better than the prior, as far as the prior is known."""
+        lead = self.leads.get(name)
+        if lead is None:
+            return not self.prior
+        return lead.value > 0 and significant(lead) and not lead.equivalent
+
     def value(self, name: str) -> float:
         return self.statistics.estimates[name][self.statistics.metric].value
 
 
 def verdict(
-    statistics: Statistics, costs: Mapping[str, MethodCost], *, prior: float | None
+    statistics: Statistics,
+    costs: Mapping[str, MethodCost],
+    *,
+    leads: Mapping[str, Difference],
+    prior: str,
 ) -> Verdict:
-    """Judge the methods. ``prior``: score of always giving the commonest label, if it is known."""
+    """Judge the methods. ``leads``: of each method over the prior, but for one that is the prior;
+    ``prior``: what it does, such as always answering 'positive', or "" where it is not known."""
     metric = statistics.metric
     names = sorted(
         statistics.estimates, key=lambda name: (-statistics.estimates[name][metric].value, name)
@@ -63,20 +81,32 @@ def verdict(
         costs=costs,
         best=best,
         against_best={name: against(statistics, best, name) for name in names[1:]},
+        leads=leads,
+        prior=prior,
     )
-    if len(names) == 1:
-        return Verdict(sentence=_alone(case, prior), best=best, recommended=best, reasons=())
-    equivalent = [name for name, lead in case.against_best.items() if lead.equivalent]
-    undecided = [name for name, lead in case.against_best.items() if _undecided(lead)]
-    recommended, _ = cheapest([best, *equivalent], costs)
-    if recommended != best:
-        sentence = _cheaper(case, recommended, undecided)
-    elif undecided:
-        sentence = _no_winner(case, undecided)
-    else:
-        sentence = _winner(case, equivalent)
+    sentence, recommended = _judged(case)
     reasons = tuple(_reason(case, name) for name in names[1:])
     return Verdict(sentence=sentence, best=best, recommended=recommended, reasons=reasons)
+
+
+def _judged(case: _Case) -> tuple[str, str | None]:
+    """The sentence, and the method to ship, if there is one."""
+    best = case.best
+    if not any(map(case.worth, (best, *case.against_best))):
+        return _nothing(case), None
+    if not case.against_best:
+        return _alone(case), best
+    equivalent = [name for name, lead in case.against_best.items() if lead.equivalent]
+    undecided = [name for name, lead in case.against_best.items() if _undecided(lead)]
+    candidates = [name for name in (best, *equivalent) if case.worth(name)]
+    if not candidates:
+        return _no_winner(case, [*undecided, *equivalent]), None
+    recommended, _ = cheapest(candidates, case.costs)
+    if recommended != best:
+        return _cheaper(case, recommended, undecided), recommended
+    if undecided:
+        return _no_winner(case, undecided), None
+    return _winner(case, candidates[1:]), best
 
 
 def cheapest(names: list[str], costs: Mapping[str, MethodCost]) -> tuple[str, str | None]:
@@ -141,6 +171,8 @@ def turned(pair: Difference) -> Difference:
         value=-pair.value,
         low=-pair.high,
         high=-pair.low,
+        holm_low=-pair.holm_high,
+        holm_high=-pair.holm_low,
         mcnemar=mcnemar,
     )
 
@@ -149,15 +181,34 @@ def _undecided(pair: Difference) -> bool:
     return not pair.equivalent and not significant(pair)
 
 
-def _alone(case: _Case, prior: float | None) -> str:
-    estimate = case.statistics.estimates[case.best][case.statistics.metric]
+def _nothing(case: _Case) -> str:
+    """The sentence where no method is better than the prior by more than does not matter."""
+    lead = case.leads.get(case.best)
+    rows, only = on_what(case.statistics), not case.against_best
+    has = f"{case.best}, {'the only method' if only else 'the best'}, has {case.metric} "
+    has += case.score(case.best)
+    if lead is None or lead.value <= 0:
+        said = f"{has}, no better than {case.prior}; measured on {rows}"
+        return f"Nothing here is worth shipping: {said}."
+    floor = f"{case.prior} ({score(case.value(case.best) - lead.value)}"
+    if lead.equivalent:
+        said = f"{has}, within {case.margin} of {floor}); measured on {rows}"
+        return f"Nothing here is worth shipping: {said}."
+    return (
+        f"Nothing here is worth shipping yet: {has}, but {rows} cannot tell it from {floor}, "
+        f"{p_is(lead.p_holm)})."
+    )
+
+
+def _alone(case: _Case) -> str:
     start = (
         f"{case.best} is the only method, so there is nothing to compare it with: {case.metric} "
         f"{case.score(case.best)}"
     )
-    if prior is not None:
-        above = "above" if estimate.low > prior else "not clearly above"
-        start += f", {above} the {score(prior)} of always answering the commonest label"
+    if case.leads:
+        lead = case.leads[case.best]
+        prior = score(case.value(case.best) - lead.value)
+        start += f", significantly above the {prior} of {case.prior} ({p_is(lead.p_holm)})"
     return f"{start}; measured on {on_what(case.statistics)}."
 
 
@@ -216,9 +267,11 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
     others = times(len(undecided), "other method")
     if len(undecided) < 4:
         others = joined(undecided, "or")
-    cheap, by = cheapest([case.best, *undecided], case.costs)
-    comparative = "cheaper of the two" if len(undecided) == 1 else "cheapest of these"
-    ending = f"; {cheap} is the {comparative} by {by}" if by else ""
+    ending, worth = "", [name for name in (case.best, *undecided) if case.worth(name)]
+    if len(worth) > 1:
+        cheap, by = cheapest(worth, case.costs)
+        comparative = "cheaper of the two" if len(worth) == 2 else "cheapest of these"
+        ending = f"; {cheap} is the {comparative} by {by}" if by else ""
     return (
         f"No clear winner: {case.best} leads with {case.metric} {case.score(case.best)}, but "
         f"{on_what(case.statistics)} can neither tell it from {others} nor show that they are "
@@ -229,7 +282,7 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
 def _reason(case: _Case, name: str) -> str:
     """How a method stands to the best one."""
     lead = case.against_best[name]
-    facts = f"{score(lead.value)} {interval(lead.low, lead.high)}, {p_is(lead.p_holm)}"
+    facts = f"{score(lead.value)} {interval(lead.holm_low, lead.holm_high)}, {p_is(lead.p_holm)}"
     if significant(lead) and lead.equivalent:
         return (
             f"{name}: significantly worse than {case.best}, but within {case.margin} of it "
