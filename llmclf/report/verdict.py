@@ -2,9 +2,9 @@
 
 best: the highest score. candidates: the best one, and those that a test of equivalence puts within
 the margin of it, if they are worth it: significantly better than always giving the commonest
-training label (the prior), and not within the margin of it. recommended: the cheapest candidate. A
-method that is neither significantly worse than the best nor equivalent to it is undecided, and the
-sentence says so.
+training label (the prior), and not within the margin of it. recommended: the cheapest candidate, by
+price, or by time where it takes less than half; else the best. A method that is neither
+significantly worse than the best nor equivalent to it is undecided, and the sentence says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from llmclf.report.words import (
     times,
     with_interval,
 )
+
+CLEARLY = 0.5
+"""A method is cheaper by time where it takes less than this share of another's: what else a machine
+does may well double a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +115,15 @@ def _judged(case: _Case) -> tuple[str, str | None]:
 
 def cheapest(names: list[str], costs: Mapping[str, MethodCost]) -> tuple[str, str | None]:
     """The cheapest of the methods, and by what: price, else device-hours, of training and of
-    classifying 1,000 texts. The first one, and None, where neither is known of all."""
+    classifying 1,000 texts. The first one where none is CLEARLY quicker than it; and None beside
+    it, where neither is known of all."""
     for what, of in (("price", price), ("time", hours)):
         values = {name: of(costs[name]) for name in names}
         known = {name: value for name, value in values.items() if value is not None}
         if len(known) == len(names):
-            return min(names, key=known.__getitem__), what
+            least = min(names, key=known.__getitem__)
+            clear = what == "price" or known[least] < CLEARLY * known[names[0]]
+            return least if clear else names[0], what
     return names[0], None
 
 
@@ -228,11 +235,13 @@ def _winner(case: _Case, equivalent: list[str]) -> str:
         )
     if equivalent:
         _, by = cheapest([case.best, *equivalent], case.costs)
-        cheaper = f"no dearer in {by} than" if by else "of unknown cost beside"
-        said.append(
-            f"within {case.margin} of {joined(equivalent)}, and {cheaper} "
-            f"{'it' if len(equivalent) == 1 else 'them'}"
-        )
+        them = "it" if len(equivalent) == 1 else "them"
+        cheaper = {
+            "price": f"no dearer than {them}",
+            "time": f"it takes less than twice the time of {them}",
+            None: f"of unknown cost beside {them}",
+        }[by]
+        said.append(f"within {case.margin} of {joined(equivalent)}, and {cheaper}")
     return f"{start}{'; '.join(said)}; measured on {on_what(case.statistics)}."
 
 
@@ -267,16 +276,25 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
     others = times(len(undecided), "other method")
     if len(undecided) < 4:
         others = joined(undecided, "or")
-    ending, worth = "", [name for name in (case.best, *undecided) if case.worth(name)]
-    if len(worth) > 1:
-        cheap, by = cheapest(worth, case.costs)
-        comparative = "cheaper of the two" if len(worth) == 2 else "cheapest of these"
-        ending = f"; {cheap} is the {comparative} by {by}" if by else ""
+    ending = _cheapest_of(case, [n for n in (case.best, *undecided) if case.worth(n)])
     return (
         f"No clear winner: {case.best} leads with {case.metric} {case.score(case.best)}, but "
         f"{on_what(case.statistics)} can neither tell it from {others} nor show that they are "
         f"within {case.margin} of each other{ending}."
     )
+
+
+def _cheapest_of(case: _Case, names: list[str]) -> str:
+    """An ending that says which of the methods is the cheapest, where one clearly is."""
+    by = cheapest(names, case.costs)[1] if len(names) > 1 else None
+    if by is None:
+        return ""
+    known = {name: (price if by == "price" else hours)(case.costs[name]) or 0.0 for name in names}
+    first, second = sorted(names, key=known.__getitem__)[:2]
+    if by == "time" and known[first] >= CLEARLY * known[second]:
+        return ""
+    comparative = "cheaper of the two" if len(names) == 2 else "cheapest of these"
+    return f"; {first} is the {comparative} by {by}"
 
 
 def _reason(case: _Case, name: str) -> str:
