@@ -25,8 +25,13 @@ from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.predictions import Predictions
 
-TRUSTED = ["scipy.sparse._csr.csr_matrix", "sklearn.tree._tree.Tree"]
-"""Kept by neighbours and forests. Reading them runs no code; forged ones may crash a prediction."""
+TRUSTED = [
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.tree._tree.Tree",
+    "sklearn.multiclass._ConstantPredictor",
+]
+"""Kept by neighbours, by forests, and for a label that all training rows have, or none. Reading
+them runs no code; forged ones may crash a prediction."""
 
 
 @dataclass(frozen=True, eq=False)

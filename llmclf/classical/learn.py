@@ -6,7 +6,8 @@ Only training rows are seen; settings are chosen by cross-validation on those. N
 from __future__ import annotations
 
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import joblib
@@ -15,6 +16,7 @@ from scipy.special import expit, softmax
 from sklearn import config_context
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
@@ -49,7 +51,9 @@ def prior(targets: np.ndarray) -> Pipeline:
     """The shares of the labels among the training rows, int64 (N) or 0/1 (N, C)."""
     prior: Any = DummyClassifier(strategy="prior")
     model = OneVsRestClassifier(prior) if targets.ndim == 2 else prior
-    return Pipeline([("classifier", model.fit(np.zeros((len(targets), 1)), targets))])
+    with _quiet():
+        model.fit(np.zeros((len(targets), 1)), targets)
+    return Pipeline([("classifier", model)])
 
 
 def learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, dict[str, Any]]:
@@ -64,9 +68,30 @@ def learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, di
     threads = -1 if config.classifier == "random_forest" else 1
     with joblib.parallel_config("threading", n_jobs=threads), _little_memory():
         learner, chosen = _search(config, counts, train, rows[: config.search_rows], seed)
-        learner.fit(counts[rows], train.targets[rows])
+        with _quiet():
+            learner.fit(counts[rows], train.targets[rows])
+    if not _converged(learner[-1]):
+        chosen["converged"] = False
     chosen |= {"rows": len(rows), "terms": counts.shape[1]}
     return Pipeline([("count", vectorizer), *learner.steps]), chosen
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what scikit-learn warns of by the number of a label (one that all training rows have,
+    or none): the audit names it. What did not converge is told by ``chosen``."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Label .* is present in all training examples")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _converged(model: Any) -> bool:
+    """Whether a linear model ended before its last step; the others make none."""
+    return all(
+        np.max(getattr(part, "n_iter_", 0)) < getattr(part, "max_iter", 1)
+        for part in getattr(model, "estimators_", [model])
+    )
 
 
 def _little_memory() -> AbstractContextManager[None]:
@@ -195,7 +220,9 @@ def probabilities(
     Margins become probabilities without a fit, so that the likeliest label stays the one the
     margins decide for. They are not calibrated.
     """
-    if hasattr(pipeline, "predict_proba"):
+    model = pipeline[-1]
+    # Of several labels the first one's would be asked, which may have had no choice.
+    if hasattr(getattr(model, "estimator", model) if multilabel else model, "predict_proba"):
         with _little_memory():
             return pipeline.predict_proba(documents)
     margins = pipeline.decision_function(documents)

@@ -83,6 +83,11 @@ def _remarks(audit: Audit) -> list[str]:
         for name, labels in audit.absent.items()
         if labels and audit.rows[name]
     ]
+    of_all = [c for c, of in audit.classes.items() if of["train"] == audit.rows["train"] > 0]
+    if of_all:
+        remarks.append(
+            f"labels that every train row has, so they are given always: {listed(of_all)}"
+        )
     remarks += [
         f"groups in both {pair.replace('/', ' and ')}: {count:,}"
         for pair, count in audit.shared_groups.items()

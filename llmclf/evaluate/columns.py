@@ -13,7 +13,9 @@ import numpy as np
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import ECE_BINS, brier_by_row, decisions, nll_by_row
 
-METRICS = ("macro_f1", "accuracy", "weighted_f1", "mcc", "nll", "brier", "ece")
+METRICS = (
+    "macro_f1", "macro_f1_present", "accuracy", "weighted_f1", "mcc", "nll", "brier", "ece",
+)  # fmt: skip
 SUMS = 3 + ECE_BINS  # right rows, nll, brier, and the calibration gap of each bin
 
 
@@ -64,9 +66,11 @@ class ScoreColumns:
         right, nll, brier = sums_RK[:, 3 * labels : 3 * labels + 3].T
         gaps = sums_RK[:, 3 * labels + 3 :]
         f1 = 2 * hit / np.maximum(true + given, 1)
-        counted = (true + given > 0) | self.absent_C
+        present = true + given > 0
+        counted = present | self.absent_C
         return {
             "macro_f1": f1.sum(axis=1) / counted.sum(axis=1),
+            "macro_f1_present": f1.sum(axis=1) / np.maximum(present.sum(axis=1), 1),
             "accuracy": right / rows,
             "weighted_f1": (f1 * true).sum(axis=1) / np.maximum(true.sum(axis=1), 1),
             "mcc": self._matthews(hit, given, true, rows[..., None] if self.multilabel else rows),

@@ -7,7 +7,8 @@ resampled together for all methods, so a difference is judged row by row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +18,7 @@ from llmclf.config import DataError
 from llmclf.evaluate.align import aligned
 from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.flips import Effects, effects, no_difference
+from llmclf.evaluate.holm import ALPHA, holm, holm_interval
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
@@ -35,8 +37,10 @@ from llmclf.evaluate.resample import (
 )
 from llmclf.evaluate.shape import variance
 
-ALPHA = 0.05
-"""Level of every test."""
+PRIOR = "prior"
+"""What always gives the commonest training label, as the other side of a difference."""
+_PRIOR_RUNS = "\0prior"
+"""Its name among methods, of which none can be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,10 @@ class Difference:
     where it is 0.05 or more."""
     p_holm: float
     """The p value of no difference, corrected over all pairs of methods (Holm 1979)."""
+    holm_low: float
+    holm_high: float
+    """Interval at the level at which Holm's method judges the pair, 1 - 0.05 ``p_value`` /
+    ``p_holm``, its lower end ``holm_low``: it holds 0 just where ``p_holm`` is 0.05 or more."""
     p_equivalent: float
     """p value of a difference of the margin or more (two one-sided tests, Schuirmann 1987)."""
     equivalent: bool
@@ -118,11 +126,15 @@ class Statistics:
     """Method -> metric -> score."""
     differences: tuple[Difference, ...]
     """Differences of every pair of methods, the better one first."""
+    above_prior: dict[str, Difference] = field(default_factory=dict)
+    """Method -> its score minus that of the prior, corrected over methods; none where it is not
+    known."""
 
 
 def compare(
     methods: Mapping[str, Sequence[Tested]],
     *,
+    prior: Sequence[Tested] = (),
     metric: str = "macro_f1",
     margin: float = 0.01,
     resamples: int = 10_000,
@@ -134,17 +146,20 @@ def compare(
     several folds they are of draws that add the error of folds to that of the rows. Raises
     DataError unless all methods have the same rows, labels and folds, in whatever order.
 
-    ``metric``: the score that differences are taken of; ``margin``: the largest difference that
-    does not matter; ``resamples``, ``seed``: how many times rows are drawn again, and by which
-    seed.
+    ``prior``: what always gives the commonest label, compared with each method in a family of tests
+    of its own; ``metric``: the score that differences are taken of; ``margin``: the largest
+    difference that does not matter; ``resamples``, ``seed``: how many times rows are drawn again,
+    and by which seed.
     """
     assert metric in METRICS, metric
-    runs = align(methods)
+    runs = align({**methods, **({_PRIOR_RUNS: prior} if prior else {})})
     sampled = resample(runs, resamples=resamples, seed=seed)
     estimates = {
-        name: {m: _estimate(one, m, stream(seed, name)) for m in METRICS}
-        for name, one in sampled.items()
+        name: {m: _estimate(sampled[name], m, stream(seed, name)) for m in METRICS}
+        for name in methods
     }
+    against_prior = [(name, _PRIOR_RUNS) for name in methods] if prior else []
+    of_pairs = partial(_differences, runs, sampled, metric=metric, margin=margin, seed=seed)
     first = next(iter(runs.values()))
     return Statistics(
         metric=metric,
@@ -152,9 +167,10 @@ def compare(
         resamples=resamples,
         rows=len({id_ for seeds in first.values() for id_ in next(iter(seeds.values())).ids}),
         folds=len(first),
-        seeds={name: max(map(len, of.values())) for name, of in runs.items()},
+        seeds={name: max(map(len, runs[name].values())) for name in methods},
         estimates=estimates,
-        differences=_differences(runs, sampled, metric, margin, seed),
+        differences=of_pairs(_pairs(sampled, methods, metric)),
+        above_prior={d.a: replace(d, b=PRIOR) for d in of_pairs(against_prior)},
     )
 
 
@@ -174,15 +190,27 @@ def _estimate(one: Sampled, metric: str, rng: np.random.Generator) -> Estimate:
     )
 
 
-def _differences(
-    runs: dict[str, Runs], sampled: dict[str, Sampled], metric: str, margin: float, seed: int
-) -> tuple[Difference, ...]:
-    """Differences of every pair, the better method first, the p values corrected over all pairs."""
+def _pairs(
+    sampled: Mapping[str, Sampled], methods: Mapping[str, Sequence[Tested]], metric: str
+) -> list[tuple[str, str]]:
+    """Every pair of methods, the better one first."""
     lower_is_better = metric in ("nll", "brier", "ece")
     order = sorted(
-        sampled, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
+        methods, key=lambda name: (-sampled[name].value(metric) * (-1) ** lower_is_better, name)
     )
-    pairs = list(combinations(order, 2))
+    return list(combinations(order, 2))
+
+
+def _differences(
+    runs: dict[str, Runs],
+    sampled: dict[str, Sampled],
+    pairs: list[tuple[str, str]],
+    *,
+    metric: str,
+    margin: float,
+    seed: int,
+) -> tuple[Difference, ...]:
+    """Differences of the pairs, the p values corrected over all of them."""
     if not pairs:
         return ()
     of_rows = effects(runs, pairs, metric)
@@ -249,6 +277,7 @@ def _difference(
     low, high = interval(draws)
     if p_values[0] >= ALPHA:
         low, high = min(low, 0.0), max(high, 0.0)
+    corrected_ends = holm_interval(draws, value, *p_values)
     p_equivalent = _outside(draws, margin, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],
@@ -258,6 +287,8 @@ def _difference(
         high=high,
         p_value=p_values[0],
         p_holm=p_values[1],
+        holm_low=corrected_ends[0],
+        holm_high=corrected_ends[1],
         p_equivalent=p_equivalent,
         equivalent=p_equivalent < ALPHA,
         mcnemar=mcnemar(runs[pair[0]], runs[pair[1]]),
@@ -308,16 +339,6 @@ def _beyond_rows(sampled: Mapping[str, Sampled], pair: tuple[str, str], metric: 
         return of_seeds([a[0], b[0]])
     differences = [np.array([x.mean() - y.mean()]) for x, y in zip(a, b, strict=True)]
     return beyond_rows(differences, _paired_rows(sampled, pair, metric))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values of a family of tests (Holm 1979), in the order they are given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted.tolist()
 
 
 def mcnemar(a: Runs, b: Runs) -> McNemar:

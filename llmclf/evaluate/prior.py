@@ -18,6 +18,12 @@ def prior(train_targets: np.ndarray, test: Predictions) -> Predictions:
     else:
         counts_C = np.bincount(train_targets, minlength=len(test.labels))
         shares_C = counts_C / len(train_targets)
+    return of_shares(shares_C, test)
+
+
+def of_shares(shares_C: np.ndarray, test: Predictions) -> Predictions:
+    """Predictions of the test rows that have these shares of the training rows, float64 (C,), as
+    probabilities."""
     return Predictions(
         ids=test.ids,
         labels=test.labels,

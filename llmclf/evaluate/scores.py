@@ -17,8 +17,10 @@ ECE_BINS = 15
 def score(predictions: Predictions) -> dict[str, Any]:
     """Return the scores of one split as plain JSON values.
 
-    ``macro_f1`` is the mean over all labels, absent ones counting 0; ``weighted_f1`` weighs by
-    support. ``confusion[i][j]`` counts rows of label i predicted as label j.
+    ``macro_f1`` is the mean over all labels, absent ones counting 0; ``macro_f1_present`` the mean
+    over those that a row has or is given, as scikit-learn's ``f1_score(average="macro")`` has it of
+    single labels; ``weighted_f1`` weighs by support. ``confusion[i][j]`` counts rows of label
+    i predicted as label j.
 
     Multilabel: ``accuracy`` asks for the exact set of labels, ``mcc`` is the mean over labels,
     ``nll`` the mean over rows and labels, ``ece`` takes each label of each row as one yes-or-no
@@ -33,6 +35,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
     per_label = _per_label(predictions.labels, confusion, unanswered, predictions.multilabel)
     f1 = np.array([row["f1"] for row in per_label.values()])
     support = np.array([row["support"] for row in per_label.values()])
+    present = (support > 0) | _given(predictions)
     if predictions.multilabel:
         tables = confusion
     else:
@@ -43,6 +46,7 @@ def score(predictions: Predictions) -> dict[str, Any]:
         "n": len(predictions.ids),
         "accuracy": float(hits.all(axis=1).mean()),
         "macro_f1": float(f1.mean()),
+        "macro_f1_present": float(f1[present].mean()) if present.any() else 0.0,
         "weighted_f1": float(f1 @ support / max(support.sum(), 1)),
         "mcc": float(np.mean([matthews(table) for table in tables])),
         "nll": negative_log_likelihood(predictions),
@@ -136,6 +140,14 @@ def _confusion(predictions: Predictions) -> np.ndarray:
         return np.bincount(cell, minlength=4 * columns).reshape(columns, 2, 2)
     true, predicted = true[predicted >= 0], predicted[predicted >= 0]
     return np.bincount(true * columns + predicted, minlength=columns**2).reshape(columns, columns)
+
+
+def _given(predictions: Predictions) -> np.ndarray:
+    """Whether any row is given the label, bool (C,)."""
+    predicted = predictions.predicted
+    if predictions.multilabel:
+        return np.asarray((predicted > 0).any(axis=0))
+    return np.isin(np.arange(len(predictions.labels)), predicted)
 
 
 def _unanswered(predictions: Predictions) -> np.ndarray:

@@ -22,7 +22,7 @@ from scipy.special import betaincinv
 
 from llmclf.evaluate.columns import ScoreColumns
 
-COUNTED = ("macro_f1", "accuracy", "weighted_f1", "mcc")
+COUNTED = ("macro_f1", "macro_f1_present", "accuracy", "weighted_f1", "mcc")
 """The scores that count right and wrong rows."""
 LEAST_SIZE = 2.0
 """Of a uniform distribution, of which nothing is known."""

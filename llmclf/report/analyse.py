@@ -13,6 +13,7 @@ from llmclf.report.break_even import break_even
 from llmclf.report.config import ReportConfig
 from llmclf.report.group import REFERENCES, Groups, MethodRuns, group, labelled_rows
 from llmclf.report.method import method_report
+from llmclf.report.prior import knowing, leads, prior_of
 from llmclf.report.verdict import verdict
 from llmclf.run_folder.read import Finished
 
@@ -27,13 +28,14 @@ def analyse(
     """
     groups = group(runs)
     methods = {method.name: method for method in groups.methods}
+    known = prior_of(groups.methods)
     statistics = compare(
         {name: method.tested for name, method in methods.items()},
+        prior=() if known is None or known.same_as else known.tested,
         metric=config.metric,
         margin=config.margin,
         resamples=config.resamples,
     )
-    prior = _prior(groups.methods)
     reports = {name: method_report(method, config) for name, method in methods.items()}
     first = groups.methods[0].first
     curves, noted = budgets(groups, config)
@@ -45,7 +47,8 @@ def analyse(
         verdict=verdict(
             statistics,
             {name: report.cost for name, report in reports.items()},
-            prior=prior.get(config.metric),
+            leads={} if known is None else leads(statistics, known.same_as),
+            prior="" if known is None else known.words,
         ),
         statistics=statistics,
         methods=tuple(
@@ -60,13 +63,13 @@ def analyse(
         break_even=curves,
         created=_created(first),
         published=dict(map(_published, config.published)),
-        prior=prior,
+        prior=_prior(groups.methods),
     )
 
 
 def _prior(methods: Sequence[MethodRuns]) -> dict[str, float]:
     """Scores of the prior, mean over test sets, from the method that knew most labels."""
-    firsts = methods[0].first_of_units
+    firsts = knowing(methods).first_of_units
     return {
         key: fmean(r.results["prior"][key] for r in firsts)
         for key in ("accuracy", "macro_f1", "nll")

@@ -122,8 +122,9 @@ class Verdict:
     """One sentence: what to ship, how good, at what cost."""
     best: str
     """Method with the best score."""
-    recommended: str
-    """Cheapest method that is the best one or within the margin of it."""
+    recommended: str | None
+    """Method to ship: the cheapest that is the best one or within the margin of it, and better than
+    always giving the commonest training label; None where there is no clear winner."""
     reasons: tuple[str, ...]
     """A sentence for each other method: significantly worse, equivalent, or undecided."""
 

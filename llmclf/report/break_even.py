@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from llmclf.evaluate.flips import effects
-from llmclf.evaluate.paired import ALPHA, Tested, align, holm, p_no_difference, paired_draws
+from llmclf.evaluate.holm import ALPHA, holm
+from llmclf.evaluate.paired import Tested, align, p_no_difference, paired_draws
 from llmclf.evaluate.resample import Runs, Sampled, resample, stream
 from llmclf.report.analysis import BreakEven, BudgetPoint, Crossing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
@@ -35,7 +36,7 @@ def _start(run: Finished) -> str:
     recipe, processes = run.environment.get("recipe"), run.environment.get("world_size")
     words = "RECIPE"
     if isinstance(recipe, list) and recipe:
-        words = " ".join(shlex.quote(plain(str(word))) for word in recipe)
+        words = " ".join(map(_word, recipe))
     if not isinstance(processes, int) or processes < 2:
         return f"python {words}"
     return f"accelerate launch --num_processes {processes} {words}"
@@ -51,4 +52,11 @@ def _option(key: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{dotted}" if value else f"--{section}.no-{name}"]
     values = value if isinstance(value, list) else [value]
-    return [" ".join([f"--{dotted}", *(shlex.quote(plain(str(v))) for v in values)])]
+    return [" ".join([f"--{dotted}", *map(_word, values)])]
+
+
+def _word(value: Any) -> str:
+    """A value as one word of a shell; line breaks and tabs are kept, what steers a terminal is
+    not."""
+    parts = re.split("([\n\t])", str(value))
+    return shlex.quote("".join(part if part in ("\n", "\t") else plain(part) for part in parts))

@@ -13,8 +13,9 @@ from llmclf.config import ConfigError
 class ReportConfig:
     """How finished runs are compared. Nothing here changes a run."""
 
-    metric: Literal["macro_f1", "accuracy", "weighted_f1", "mcc"] = "macro_f1"
-    """Score that decides between methods."""
+    metric: Literal["macro_f1", "macro_f1_present", "accuracy", "weighted_f1", "mcc"] = "macro_f1"
+    """Score that decides between methods; macro_f1_present leaves out labels that no test row has
+    or is given, which count 0 in macro_f1."""
     margin: float = 0.01
     """Largest difference in the deciding score that does not matter: methods within it of the best
     count as equal if a test of equivalence says so."""

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from llmclf.report.analysis import Analysis
 from llmclf.report.html_parts import facts, parts
-from llmclf.report.render.html import html_table
-from llmclf.report.texts import visible
+from llmclf.report.render.html import html_table, unhyphenated
+from llmclf.report.texts import unbroken, visible
 from llmclf.report.verdict import on_what
 from llmclf.report.words import metric_name
 
@@ -35,7 +35,9 @@ def html(analysis: Analysis) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["unbroken"] = unbroken
     environment.filters["table"] = html_table
+    environment.filters["unhyphenated"] = unhyphenated
     # Our own figures, whose texts are escaped, and our own style sheet.
     environment.filters["drawn"] = lambda figure: Markup(figure.svg)
     return environment.get_template("page.html.j2").render(

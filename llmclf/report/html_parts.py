@@ -1,4 +1,4 @@
-"""The eleven parts of the page, in order; a part without data says so in one line."""
+"""The twelve parts of the page, in order; a part without data says so in one line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmclf.config import flatten
+from llmclf.report import data_tables as data
 from llmclf.report import detail_tables as details
 from llmclf.report import tables
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.figures import lines, panels, price, scores
 from llmclf.report.figures.draw import Drawn
 from llmclf.report.grid import Column, Grid
-from llmclf.report.texts import visible
-from llmclf.report.words import PROSE, metric_name, score, times
+from llmclf.report.texts import visible, visible_lines
+from llmclf.report.words import PROSE, metric_name, score, times, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def parts(analysis: Analysis) -> list[Part]:
     """All parts of the page. Raises KeyError for a method that the statistics lack."""
     makers: tuple[Callable[[Analysis], Part], ...] = (
         _comparison, _learning, _confusion, _calibration, _cost, _labels, _coverage, _break_even,
-        _lengths, _mistakes, _repeat,
+        _lengths, _rows, _mistakes, _repeat,
     )  # fmt: skip
     return [make(analysis) for make in makers]
 
@@ -80,7 +81,7 @@ def _comparison(analysis: Analysis) -> Part:
         Block(heading="Every score with its interval", tables=(spread,), folded=True),
     ]  # fmt: skip
     if analysis.statistics.differences:
-        pairs = tables.differences(analysis)
+        pairs = tables.differences(analysis).without(*tables.OF_ONE_PAIR)
         blocks.insert(2, Block(heading="Every pair of methods", tables=(pairs,)))
     return _part("comparison", "Which method is best", blocks, "")
 
@@ -273,6 +274,19 @@ def _lengths(analysis: Analysis) -> Part:
     return _part("lengths", "Short and long texts", blocks, missing)
 
 
+def _rows(analysis: Analysis) -> Part:
+    counts, labels = data.rows(analysis).measured(), data.classes(analysis)
+    blocks = []
+    if counts.rows:
+        blocks.append(Block(items=data.remarks(analysis), tables=(counts,)))
+    if labels.rows:
+        heading = labels.title
+        blocks.append(Block(heading=heading, tables=(labels,), folded=len(labels.rows) > 12))
+    return _part(
+        "rows", "What was learnt from", blocks, "The runs do not say how many rows they had."
+    )
+
+
 def _mistakes(analysis: Analysis) -> Part:
     blocks = []
     for grid, title in (
@@ -305,7 +319,7 @@ def _settings(m: MethodReport, *, folded: bool) -> Block:
     return Block(
         heading=visible(m.name, 80),
         text=f"First of {times(len(m.folders), 'run')}: {folders}." if m.folders else "",
-        command=visible(m.command, 2000),
+        command=visible_lines(m.command),
         tables=tuple(shown),
         folded=folded,
     )
@@ -323,12 +337,18 @@ def _flat(values: dict[str, Any], title: str) -> Grid:
 
 def facts(analysis: Analysis) -> list[tuple[str, str]]:
     """Figures for the top of the page: name and value."""
-    stats, best = analysis.statistics, analysis.verdict.recommended
-    estimate = stats.estimates.get(best, {}).get(stats.metric)
+    stats, shipped = analysis.statistics, analysis.verdict.recommended
+    estimate = stats.estimates.get(shipped or analysis.verdict.best, {}).get(stats.metric)
+    sizes = [
+        (data.SPLITS[split], data.row_count(analysis, split)) for split in ("train", "validation")
+    ]
+    sizes += [("conflicting", data.conflicting(analysis)), ("dropped", data.dropped(analysis))]
+    whose = "what to ship" if shipped else "the best"
     seeds = set(stats.seeds.values())
     named = [
-        (f"{metric_name(stats.metric)} of what to ship", score(estimate.value) if estimate else ""),
+        (f"{metric_name(stats.metric)} of {whose}", score(estimate.value) if estimate else ""),
         ("test rows", f"{stats.rows:,}"),
+        *((f"{name} rows", whole(n)) for name, n in sizes if n),
         ("labels" + (", several a row" if analysis.multilabel else ""), str(len(analysis.labels))),
         ("methods compared", str(len(analysis.methods))),
         ("folds", str(stats.folds) if stats.folds > 1 else ""),

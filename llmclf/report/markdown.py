@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import groupby
 
+from llmclf.report import data_tables as data
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.grid import Grid
 from llmclf.report.render.markdown import escaped, markdown_table
@@ -56,8 +57,9 @@ def _confusions(grid: Grid) -> list[Grid]:
 
 
 def _data(analysis: Analysis) -> list[str]:
-    """Source, rows and labels of the first run."""
-    return _list((analysis.data, f"labels: {', '.join(analysis.labels)}"))
+    """Source, rows and labels of the first run, and what was found in them."""
+    labels = f"labels: {', '.join(analysis.labels)}"
+    return _list((analysis.data, labels, *data.remarks(analysis)))
 
 
 def _run(method: MethodReport) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmclf.evaluate.paired import Difference, Estimate
+from llmclf.report import data_tables as data
 from llmclf.report import detail_tables as details
 from llmclf.report.analysis import Analysis, MethodReport
 from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
@@ -55,8 +56,9 @@ DECISIVE = ("95% interval", "against best", "lift")
 
 def scores(analysis: Analysis) -> Grid:
     """Scores, how sure they are, and costs: a row per method."""
-    metric = analysis.config.metric
-    first, *others = _metrics_first(metric, _SHOWN)
+    metric, absent = analysis.config.metric, _absent(analysis)
+    shown = [_SHOWN[0], *(["macro_f1_present"] if absent else []), *_SHOWN[1:]]
+    first, *others = _metrics_first(metric, shown)
     columns = (
         RUN, Column("method"), Column("model"),
         _score_column(first), CONFIDENCE, Column("against best"), *map(_score_column, others),
@@ -68,8 +70,21 @@ def scores(analysis: Analysis) -> Grid:
         "class. Against best: worse if p < 0.05 after Holm's correction, equal if shown to be "
         f"within {analysis.config.margin:g}, else undecided. Bold: the best of its column."
     )
+    if absent:
+        note += (
+            " Present labels: those that test rows have or are given, as scikit-learn has it by "
+            "default; in macro-F1 the others count 0."
+        )
     rows = tuple(_score_row(analysis, method, [first, *others]) for method in analysis.methods)
     return Grid("scores", "Scores", columns, rows, note, _recommended(analysis))
+
+
+def _absent(analysis: Analysis) -> bool:
+    """Whether a label counts 0 in macro-F1 as no test row has it or is given it, by some method."""
+    return any(
+        of["macro_f1"].value != of.get("macro_f1_present", of["macro_f1"]).value
+        for of in analysis.statistics.estimates.values()
+    )
 
 
 def _score_row(analysis: Analysis, method: MethodReport, metrics: list[str]) -> tuple[Any, ...]:
@@ -85,7 +100,7 @@ def _score_row(analysis: Analysis, method: MethodReport, metrics: list[str]) -> 
     )  # fmt: skip
 
 
-def _metrics_first(metric: str, shown: tuple[str, ...]) -> list[str]:
+def _metrics_first(metric: str, shown: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((metric, *shown)))
 
 
@@ -104,7 +119,8 @@ def _cost(method: MethodReport, key: str) -> float | None:
 
 
 def _recommended(analysis: Analysis) -> dict[str, str]:
-    return {analysis.verdict.recommended: "recommended"}
+    recommended = analysis.verdict.recommended
+    return {} if recommended is None else {recommended: "recommended"}
 
 
 def standing(analysis: Analysis, name: str) -> str:
@@ -130,6 +146,7 @@ def intervals(analysis: Analysis) -> Grid:
         Column("95% interval of the rows alone", INTERVAL),
         Column("sd over seeds", SCORE), Column("sd over folds", SCORE),
     )  # fmt: skip
+    left_out = () if _absent(analysis) else ("macro_f1_present",)  # the same as macro-F1
     rows = tuple(
         (
             method.name, METRICS[key], e.value, _ends(e), (e.sampling_low, e.sampling_high),
@@ -137,9 +154,13 @@ def intervals(analysis: Analysis) -> Grid:
         )
         for method in analysis.methods
         for key, e in analysis.statistics.estimates[method.name].items()
-        if key in METRICS
+        if key in METRICS and (key not in left_out or key == analysis.config.metric)
     )  # fmt: skip
     return Grid("intervals", "Intervals", columns, rows)
+
+
+OF_ONE_PAIR = ("95% interval", "p")
+"""Columns of the differences that are corrected for no other pair."""
 
 
 def differences(analysis: Analysis) -> Grid:
@@ -147,19 +168,23 @@ def differences(analysis: Analysis) -> Grid:
     statistics = analysis.statistics
     columns = (
         Column("a"), Column("b"), Column("a - b", DIFFERENCE), CONFIDENCE, Column("p", P_VALUE),
-        Column("p (Holm)", P_VALUE), Column("p of non-equivalence", P_VALUE), Column("b is"),
+        Column("interval (Holm)", INTERVAL), Column("p (Holm)", P_VALUE),
+        Column("p of non-equivalence", P_VALUE), Column("b is"),
         Column("only a right", WHOLE), Column("only b right", WHOLE), Column("McNemar p", P_VALUE),
     )  # fmt: skip
     rows = []
     for d in statistics.differences:
         m = d.mcnemar
         exact = (None, None, None) if m is None else (m.only_a, m.only_b, m.p_value)
-        tests = (d.p_value, d.p_holm, d.p_equivalent)
-        rows.append((d.a, d.b, d.value, (d.low, d.high), *tests, judged(d), *exact))
+        alone, all_pairs = (d.low, d.high), (d.holm_low, d.holm_high)
+        tests = (alone, d.p_value, all_pairs, d.p_holm, d.p_equivalent)
+        rows.append((d.a, d.b, d.value, *tests, judged(d), *exact))
     note = (
         f"Differences of {METRICS[statistics.metric]}, paired by row, from "
         f"{statistics.resamples:,} bootstrap resamples. Margin of equivalence: "
-        f"{statistics.margin:g}. a: the better one. McNemar: rows that one of the two alone has "
+        f"{statistics.margin:g}. a: the better one. Holm: corrected over all pairs; that interval "
+        "holds 0 just where that p is 0.05 or more (differences.csv has both of each pair alone, "
+        "too). McNemar: rows that one of the two alone has "
         "right, first seed of each fold."
     )
     return Grid("differences", "Differences", columns, tuple(rows), note)
@@ -220,6 +245,8 @@ TABLES: dict[str, Callable[[Analysis], Grid]] = {
     "intervals": intervals,
     "costs": costs,
     "published": published,
+    "rows": data.rows,
+    "classes": data.classes,
     "crossings": details.crossings,
     "budgets": details.budgets,
     "per_label": details.per_label,

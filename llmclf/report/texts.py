@@ -8,6 +8,8 @@ from bisect import bisect_right
 from itertools import accumulate
 
 _STEERING = re.compile("[\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff\x00-\x1f\x7f-\x9f]")
+_INTERVAL = re.compile(r"\[[-\d.]+, [-\d.]+\]")
+_P = re.compile(r"\bp ([=<]) (?=\d)")
 _SPACE = re.compile(r"\s+")
 
 
@@ -21,6 +23,18 @@ def visible(text: object, most: int = 400) -> str:
     if len(line) <= most:
         return line
     return f"{line[:most]}… ({len(line):,} characters)"
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line ends within an interval or between p and its value."""
+    whole = _INTERVAL.sub(lambda m: m[0].replace(" ", "\u00a0"), text)
+    return _P.sub("p\u00a0\\1\u00a0", whole)
+
+
+def visible_lines(text: str) -> str:
+    """Text to be copied, with its line breaks, tabs and spaces; as :func:`visible` otherwise, and
+    never cut."""
+    return _STEERING.sub(lambda m: m[0] if m[0] in "\n\t" else "\ufffd", text)
 
 
 def cut(text: object, most: int) -> str:

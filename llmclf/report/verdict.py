@@ -1,8 +1,10 @@
 """The answer in one sentence, by rules that are written down here.
 
 best: the highest score. candidates: the best one, and those that a test of equivalence puts within
-the margin of it. recommended: the cheapest candidate. A method that is neither significantly worse
-than the best nor equivalent to it is undecided, and the sentence says so.
+the margin of it, if they are worth it: significantly better than always giving the commonest
+training label (the prior), and not within the margin of it. recommended: the cheapest candidate, by
+price, or by time where it takes less than half; else the best. A method that is neither
+significantly worse than the best nor equivalent to it is undecided, and the sentence says so.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from llmclf.report.words import (
     with_interval,
 )
 
+CLEARLY = 0.5
+"""A method is cheaper by time where it takes less than this share of another's: what else a machine
+does may well double a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
@@ -33,6 +39,10 @@ class _Case:
     best: str
     against_best: Mapping[str, Difference]
     """Other method -> difference of the best minus it."""
+    leads: Mapping[str, Difference]
+    """Method -> its score minus the prior's; none for the prior itself."""
+    prior: str
+    """What the prior does: always answering 'positive'; "" where it is not known."""
 
     @property
     def metric(self) -> str:
@@ -45,14 +55,26 @@ class _Case:
     def score(self, name: str) -> str:
         return with_interval(self.statistics.estimates[name][self.statistics.metric])
 
+    def worth(self, name: str) -> bool:
+        """Whether a method is better than the prior, as far as the prior is known."""
+        lead = self.leads.get(name)
+        if lead is None:
+            return not self.prior
+        return lead.value > 0 and significant(lead) and not lead.equivalent
+
     def value(self, name: str) -> float:
         return self.statistics.estimates[name][self.statistics.metric].value
 
 
 def verdict(
-    statistics: Statistics, costs: Mapping[str, MethodCost], *, prior: float | None
+    statistics: Statistics,
+    costs: Mapping[str, MethodCost],
+    *,
+    leads: Mapping[str, Difference],
+    prior: str,
 ) -> Verdict:
-    """Judge the methods. ``prior``: score of always giving the commonest label, if it is known."""
+    """Judge the methods. ``leads``: of each method over the prior, but for one that is the prior;
+    ``prior``: what it does, such as always answering 'positive', or "" where it is not known."""
     metric = statistics.metric
     names = sorted(
         statistics.estimates, key=lambda name: (-statistics.estimates[name][metric].value, name)
@@ -63,30 +85,45 @@ def verdict(
         costs=costs,
         best=best,
         against_best={name: against(statistics, best, name) for name in names[1:]},
+        leads=leads,
+        prior=prior,
     )
-    if len(names) == 1:
-        return Verdict(sentence=_alone(case, prior), best=best, recommended=best, reasons=())
-    equivalent = [name for name, lead in case.against_best.items() if lead.equivalent]
-    undecided = [name for name, lead in case.against_best.items() if _undecided(lead)]
-    recommended, _ = cheapest([best, *equivalent], costs)
-    if recommended != best:
-        sentence = _cheaper(case, recommended, undecided)
-    elif undecided:
-        sentence = _no_winner(case, undecided)
-    else:
-        sentence = _winner(case, equivalent)
+    sentence, recommended = _judged(case)
     reasons = tuple(_reason(case, name) for name in names[1:])
     return Verdict(sentence=sentence, best=best, recommended=recommended, reasons=reasons)
 
 
+def _judged(case: _Case) -> tuple[str, str | None]:
+    """The sentence, and the method to ship, if there is one."""
+    best = case.best
+    if not any(map(case.worth, (best, *case.against_best))):
+        return _nothing(case), None
+    if not case.against_best:
+        return _alone(case), best
+    equivalent = [name for name, lead in case.against_best.items() if lead.equivalent]
+    undecided = [name for name, lead in case.against_best.items() if _undecided(lead)]
+    candidates = [name for name in (best, *equivalent) if case.worth(name)]
+    if not candidates:
+        return _no_winner(case, [*undecided, *equivalent]), None
+    recommended, _ = cheapest(candidates, case.costs)
+    if recommended != best:
+        return _cheaper(case, recommended, undecided), recommended
+    if undecided:
+        return _no_winner(case, undecided), None
+    return _winner(case, candidates[1:]), best
+
+
 def cheapest(names: list[str], costs: Mapping[str, MethodCost]) -> tuple[str, str | None]:
     """The cheapest of the methods, and by what: price, else device-hours, of training and of
-    classifying 1,000 texts. The first one, and None, where neither is known of all."""
+    classifying 1,000 texts. The first one where none is CLEARLY quicker than it; and None beside
+    it, where neither is known of all."""
     for what, of in (("price", price), ("time", hours)):
         values = {name: of(costs[name]) for name in names}
         known = {name: value for name, value in values.items() if value is not None}
         if len(known) == len(names):
-            return min(names, key=known.__getitem__), what
+            least = min(names, key=known.__getitem__)
+            clear = what == "price" or known[least] < CLEARLY * known[names[0]]
+            return least if clear else names[0], what
     return names[0], None
 
 
@@ -141,6 +178,8 @@ def turned(pair: Difference) -> Difference:
         value=-pair.value,
         low=-pair.high,
         high=-pair.low,
+        holm_low=-pair.holm_high,
+        holm_high=-pair.holm_low,
         mcnemar=mcnemar,
     )
 
@@ -149,15 +188,34 @@ def _undecided(pair: Difference) -> bool:
     return not pair.equivalent and not significant(pair)
 
 
-def _alone(case: _Case, prior: float | None) -> str:
-    estimate = case.statistics.estimates[case.best][case.statistics.metric]
+def _nothing(case: _Case) -> str:
+    """The sentence where no method is better than the prior by more than does not matter."""
+    lead = case.leads.get(case.best)
+    rows, only = on_what(case.statistics), not case.against_best
+    has = f"{case.best}, {'the only method' if only else 'the best'}, has {case.metric} "
+    has += case.score(case.best)
+    if lead is None or lead.value <= 0:
+        said = f"{has}, no better than {case.prior}; measured on {rows}"
+        return f"Nothing here is worth shipping: {said}."
+    floor = f"{case.prior} ({score(case.value(case.best) - lead.value)}"
+    if lead.equivalent:
+        said = f"{has}, within {case.margin} of {floor}); measured on {rows}"
+        return f"Nothing here is worth shipping: {said}."
+    return (
+        f"Nothing here is worth shipping yet: {has}, but {rows} cannot tell it from {floor}, "
+        f"{p_is(lead.p_holm)})."
+    )
+
+
+def _alone(case: _Case) -> str:
     start = (
         f"{case.best} is the only method, so there is nothing to compare it with: {case.metric} "
         f"{case.score(case.best)}"
     )
-    if prior is not None:
-        above = "above" if estimate.low > prior else "not clearly above"
-        start += f", {above} the {score(prior)} of always answering the commonest label"
+    if case.leads:
+        lead = case.leads[case.best]
+        prior = score(case.value(case.best) - lead.value)
+        start += f", significantly above the {prior} of {case.prior} ({p_is(lead.p_holm)})"
     return f"{start}; measured on {on_what(case.statistics)}."
 
 
@@ -177,11 +235,13 @@ def _winner(case: _Case, equivalent: list[str]) -> str:
         )
     if equivalent:
         _, by = cheapest([case.best, *equivalent], case.costs)
-        cheaper = f"no dearer in {by} than" if by else "of unknown cost beside"
-        said.append(
-            f"within {case.margin} of {joined(equivalent)}, and {cheaper} "
-            f"{'it' if len(equivalent) == 1 else 'them'}"
-        )
+        them = "it" if len(equivalent) == 1 else "them"
+        cheaper = {
+            "price": f"no dearer than {them}",
+            "time": f"it takes less than twice the time of {them}",
+            None: f"of unknown cost beside {them}",
+        }[by]
+        said.append(f"within {case.margin} of {joined(equivalent)}, and {cheaper}")
     return f"{start}{'; '.join(said)}; measured on {on_what(case.statistics)}."
 
 
@@ -216,9 +276,7 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
     others = times(len(undecided), "other method")
     if len(undecided) < 4:
         others = joined(undecided, "or")
-    cheap, by = cheapest([case.best, *undecided], case.costs)
-    comparative = "cheaper of the two" if len(undecided) == 1 else "cheapest of these"
-    ending = f"; {cheap} is the {comparative} by {by}" if by else ""
+    ending = _cheapest_of(case, [n for n in (case.best, *undecided) if case.worth(n)])
     return (
         f"No clear winner: {case.best} leads with {case.metric} {case.score(case.best)}, but "
         f"{on_what(case.statistics)} can neither tell it from {others} nor show that they are "
@@ -226,10 +284,23 @@ def _no_winner(case: _Case, undecided: list[str]) -> str:
     )
 
 
+def _cheapest_of(case: _Case, names: list[str]) -> str:
+    """An ending that says which of the methods is the cheapest, where one clearly is."""
+    by = cheapest(names, case.costs)[1] if len(names) > 1 else None
+    if by is None:
+        return ""
+    known = {name: (price if by == "price" else hours)(case.costs[name]) or 0.0 for name in names}
+    first, second = sorted(names, key=known.__getitem__)[:2]
+    if by == "time" and known[first] >= CLEARLY * known[second]:
+        return ""
+    comparative = "cheaper of the two" if len(names) == 2 else "cheapest of these"
+    return f"; {first} is the {comparative} by {by}"
+
+
 def _reason(case: _Case, name: str) -> str:
     """How a method stands to the best one."""
     lead = case.against_best[name]
-    facts = f"{score(lead.value)} {interval(lead.low, lead.high)}, {p_is(lead.p_holm)}"
+    facts = f"{score(lead.value)} {interval(lead.holm_low, lead.holm_high)}, {p_is(lead.p_holm)}"
     if significant(lead) and lead.equivalent:
         return (
             f"{name}: significantly worse than {case.best}, but within {case.margin} of it "

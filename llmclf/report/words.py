@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmclf.evaluate.paired import ALPHA, Difference, Estimate
+from llmclf.evaluate.holm import ALPHA
+from llmclf.evaluate.paired import Difference, Estimate
 
 MISSING = "n/a"
 METRICS = {
     "macro_f1": "macro-F1",
+    "macro_f1_present": "macro-F1 (present labels)",
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
     "mcc": "MCC",

@@ -35,7 +35,8 @@ def find_runs(
     paths: Sequence[Path], *, skip_unfinished: bool = False
 ) -> tuple[list[Path], list[str]]:
     """Return the finished run folders among ``paths`` and their children, each once, and a line for
-    each one that was skipped.
+    each one that was skipped. What a report left beside runs is passed over, so that ``runs/*`` may
+    be given.
 
     Raises DataError for a path that holds no run, and naming unfinished runs (experiment.json
     without results.json) unless they are to be skipped.
@@ -46,7 +47,7 @@ def find_runs(
         candidates = (
             [path] if _is_run(path) else [child for child in _children(path) if _is_run(child)]
         )
-        if not candidates:
+        if not candidates and not _is_of_report(path):
             problem = "no run folder, nor a parent of some" if path.is_dir() else "no such folder"
             raise DataError(plain(f"{path}: {problem}. {EXPECTED}"))
         for folder in candidates:
@@ -62,6 +63,14 @@ def find_runs(
 
 def _is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("results.json", "experiment.json"))
+
+
+def _is_of_report(path: Path) -> bool:
+    """Whether a report wrote it beside the runs that it is of: report.html, report.md, tables."""
+    beside = path.parent
+    if path.name in ("report.html", "report.md"):
+        return path.is_file() and (beside / "tables" / "scores.csv").is_file()
+    return path.name == "tables" and all((path / f"scores.{e}").is_file() for e in ("csv", "tex"))
 
 
 def _children(folder: Path) -> list[Path]:

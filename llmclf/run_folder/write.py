@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmclf.atomic import replaced, write_text
-from llmclf.config import ConfigError, dump_json
+from llmclf.config import ConfigError, dump_json, plain
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
 from llmclf.run_folder import read_results
@@ -39,13 +39,23 @@ def finish(
 
 
 def summary(folder: Path) -> str:
-    """One line on a finished run."""
+    """A line on a finished run, and one on labels that no test row has."""
     results = read_results(folder)
     test, prior, cost = results["test"], results["prior"], results["cost"]
     done = "trained" if cost["train_seconds"] is not None else "scored"
     seconds = cost["predict_seconds" if done == "scored" else "train_seconds"]
     took = "from the cache" if seconds is None else f"in {seconds:.1f} s"
-    return (
+    line = (
         f"{results['name']}: test macro-F1 {test['macro_f1']:.4f} (prior {prior['macro_f1']:.4f}), "
         f"accuracy {test['accuracy']:.4f}, n {test['n']:,}, {done} {took} -> {folder}"
+    )
+    absent = [label for label, of in test["per_label"].items() if not of["support"]]
+    return f"{line}\n{_without(absent, test['macro_f1_present'])}" if absent else line
+
+
+def _without(absent: list[str], macro_f1_present: float) -> str:
+    named = ", ".join(map(repr, absent[:5])) + (" and others" if len(absent) > 5 else "")
+    return plain(
+        f"no test row has the label {named}: it counts 0 in macro-F1. Over the labels that test "
+        f"rows have or are given (macro_f1_present) it is {macro_f1_present:.4f}."
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from llmclf.classical import learn
 from llmclf.classical.baseline import Baseline, fit
@@ -128,6 +130,44 @@ def test_multilabel(classifier: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Label not 1 is present in all")
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("column", [0, 2])
+def test_labels_without_a_choice_are_learnt_without_warnings(
+    classifier: str, column: int, tmp_path: Path
+) -> None:
+    """One label that every row has, first or last, and one that no row has, between."""
+    targets = np.zeros((12, 3), np.float32)
+    targets[:, column] = 1
+    targets[:, 2 - column] = np.arange(12) % 2
+    train = split(WORDS.texts, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fitted(train, classifier)
+        found.save(tmp_path)
+        p = Baseline.load(tmp_path).predict(train)
+    assert p.predicted[:, column].all()
+    assert not p.predicted[:, 1].any()
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("targets", [[0, 1], [0, 1, 1], [0] * 9 + [1]])
+def test_a_label_of_one_row_is_learnt_without_warnings(classifier: str, targets: list) -> None:
+    texts = [f"word {i}" for i in range(len(targets))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(split(texts, targets), classifier).predict(split(texts, targets))
+
+
+def test_what_did_not_converge_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        learn, "LogisticRegression", lambda **o: LogisticRegression(**{**o, "max_iter": 1})
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fitted(WORDS, "logistic_regression").chosen["converged"] is False
+    assert "converged" not in fitted(WORDS, "linear_svm").chosen
+
+
 def test_svm_without_known_words_says_no_to_every_label() -> None:
     targets = np.array([[0, 0], [1, 0], [1, 0]] * 4, dtype=np.float32)
     train = split(["cold", "hot", "hot sun"] * 4, targets)

@@ -115,6 +115,17 @@ def test_other_findings(planted: Splits) -> None:
     assert found.classes["yes"] == {"train": 21, "validation": 4, "test": 5}
 
 
+def test_a_label_that_every_training_row_has_is_named(planted: Splits) -> None:
+    """scikit-learn would say: Label 0 is present in all training examples."""
+    several = {
+        name: replace(of, targets=np.stack([np.ones(len(of)), of.targets], axis=1))
+        for name, of in planted.named()
+    }
+    _, found = audit(replace(planted, multilabel=True, **several))
+    assert "labels that every train row has, so they are given always: 'no'" in _text(found)
+    assert "every train row" not in _text(audit(planted)[1])
+
+
 def test_classes_absent_or_small(planted: Splits) -> None:
     validation = planted.validation.take(np.flatnonzero(planted.validation.targets == 0))
     rows = [*np.flatnonzero(planted.train.targets == 0), 1, 3, 5]

@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.special import softmax
 
 from llmclf.config import DataError
-from llmclf.evaluate.paired import Tested, compare, holm
+from llmclf.evaluate.holm import holm, holm_interval
+from llmclf.evaluate.paired import Tested, compare
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
@@ -61,6 +62,7 @@ def macro_f1(targets: np.ndarray, predicted: np.ndarray) -> float:
 
 
 A, B = drawn(400, 2.0, 1), drawn(400, 1.7, 2)
+SKILLS = (2.6, 2.2, 2.0, 1.8, 1.5)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
@@ -317,6 +319,35 @@ def test_a_strong_skew_moves_no_draw_to_the_other_end(acceleration: float) -> No
     level = stats.norm.ppf((np.arange(5000) + 0.5) / 5000)[middle] + 0.1
     share = stats.norm.cdf(0.1 + level / (1 - acceleration * level))
     assert found[middle] == pytest.approx(np.quantile(draws, share))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_corrected_intervals_agree_with_corrected_p_values(metric: str) -> None:
+    """Ten pairs of methods, some near the level, before and after the correction."""
+    methods = {str(skill): once(drawn(400, skill, i)) for i, skill in enumerate(SKILLS)}
+    found = compare(methods, metric=metric, resamples=4000)
+    between = [d for d in found.differences if d.p_value < 0.05 <= d.p_holm]
+    assert between and any(d.p_holm < 0.05 for d in found.differences)
+    for d in found.differences:
+        assert (d.holm_low <= 0 <= d.holm_high) == (d.p_holm >= 0.05)
+        assert d.holm_high >= d.high
+    assert any(d.low > 0 for d in between)  # of the pair alone: as decided as its own p
+
+
+def test_the_level_of_a_corrected_interval_is_that_of_holm() -> None:
+    draws = np.random.default_rng(0).normal(1, 0.2, 400_000)
+    for times in (1, 3, 66):
+        low, high = holm_interval(draws, 1.0, 1e-6, times * 1e-6)
+        half = 0.2 * stats.norm.isf(0.025 / times)
+        assert (low, high) == pytest.approx((1 - half, 1 + half), abs=0.01)
+    assert holm_interval(draws, 1.0, 1e-300, 0.0)[0] > 0
+    assert -0.2 < holm_interval(draws, 1.0, 0.03, 0.06)[0] < 0  # undecided: it holds 0
+    assert holm_interval(draws, 1.0, 0.05, 0.05)[0] == pytest.approx(0, abs=1e-9)
+    wide = np.random.default_rng(0).normal(-1, 0.6, 10_000)
+    assert -0.1 < holm_interval(wide, -1.0, 0.01, 0.04)[1] < 0  # decided: on its side of 0
+    assert holm_interval(np.zeros(100), 0.0, 1.0, 1.0) == (0, 0)
+    low, high = holm_interval(np.full(100, 0.1), 0.1, 1.0, 1.0)
+    assert -0.1 <= low <= 0 < high
 
 
 def test_p_values_stay_between_0_and_1() -> None:

@@ -170,14 +170,32 @@ def test_no_score_is_ever_nan(given: Predictions) -> None:
 
 def test_perfect_predictions() -> None:
     found = score(predictions([0, 1, 2], np.eye(3)))
-    best = {"accuracy": 1, "macro_f1": 1, "weighted_f1": 1, "mcc": 1, "nll": 0, "brier": 0}
+    best = {
+        "accuracy": 1,
+        "macro_f1": 1,
+        "macro_f1_present": 1,
+        "weighted_f1": 1,
+        "mcc": 1,
+        "nll": 0,
+        "brier": 0,
+    }
     assert {name: found[name] for name in best} == best
     assert found["ece"] == 0
 
 
 def test_absent_label_counts_as_0_in_macro_f1() -> None:
     p = np.eye(3)[[0, 1, 0]]
-    assert score(predictions([0, 1, 0], p))["macro_f1"] == pytest.approx(2 / 3)
+    found = score(predictions([0, 1, 0], p))
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+    assert found["macro_f1_present"] == 1.0
+
+
+@pytest.mark.parametrize("given", [[0, 1, 0], [0, 3, 0], [2, 2, 2]])
+def test_present_labels_are_those_of_scikit_learn(given: list[int]) -> None:
+    """Of four labels, some have no row; one that is given all the same counts 0 in both."""
+    found = score(predictions([0, 1, 0], np.eye(4)[given]))["macro_f1_present"]
+    expected = metrics.f1_score([0, 1, 0], given, average="macro", zero_division=0.0)
+    assert found == pytest.approx(expected)
 
 
 def test_order_of_rows_and_labels_does_not_matter() -> None:
@@ -192,7 +210,7 @@ def test_order_of_rows_and_labels_does_not_matter() -> None:
     )
     before, after = score(given), score(turned)
     assert after["per_label"] == before["per_label"]
-    for name in ("accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece"):
+    for name in ("accuracy", "macro_f1", "macro_f1_present", "mcc", "nll", "brier", "ece"):
         assert after[name] == pytest.approx(before[name])
 
 

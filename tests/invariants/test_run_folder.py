@@ -31,8 +31,8 @@ RESULTS = {
     "cost", "calibration",
 }  # fmt: skip
 SCORES = {
-    "n", "accuracy", "macro_f1", "weighted_f1", "mcc", "nll", "brier", "ece", "per_label",
-    "confusion",
+    "n", "accuracy", "macro_f1", "macro_f1_present", "weighted_f1", "mcc", "nll", "brier", "ece",
+    "per_label", "confusion",
 }  # fmt: skip
 COST = {
     "train_seconds", "predict_seconds", "predict_examples_per_second", "peak_memory_bytes",

@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from llmclf.report.config import ReportConfig
 from llmclf.report.detail_tables import lengths
 from llmclf.report.figures.scores import length_scores
 from llmclf.report.grid import Column, Grid
+from llmclf.report.html import html
 from llmclf.report.markdown import markdown
 from llmclf.report.render.csv import csv_table, neutral
 from llmclf.report.render.markdown import markdown_table
+from llmclf.report.tables import intervals, scores
 from llmclf.report.write import write
 from llmclf.run_folder.find import read_all
 from tests.report.made import LABELS, predicted, write_run
@@ -150,6 +153,18 @@ def test_label_without_test_rows_is_told(tmp_path: Path) -> None:
     write_run(tmp_path / "a", only)
     analysis = analysed(tmp_path)
     assert "label 'rare' has no test row: it counts 0 in macro-F1 there." in analysis.left_out
+    grid = scores(analysis)
+    ((shown,), (present,)) = (grid.values(t) for t in ("macro-F1", "macro-F1 (present labels)"))
+    assert 0 < shown < present
+    assert "in macro-F1 the others count 0" in grid.note
+    assert "macro-F1 (present labels)" in intervals(analysis).values("score")
+    chosen = analysed(tmp_path, ReportConfig(metric="macro_f1_present", resamples=1000))
+    assert f"macro-F1 (present labels) {present:.3f}" in chosen.verdict.sentence
+
+
+def test_present_labels_are_no_column_where_all_are(analysis: Analysis) -> None:
+    assert "macro-F1 (present labels)" not in [c.title for c in scores(analysis).columns]
+    assert "macro-F1 (present labels)" not in intervals(analysis).values("score")
 
 
 def test_multilabel_runs(tmp_path: Path) -> None:
@@ -171,6 +186,8 @@ def test_multilabel_runs(tmp_path: Path) -> None:
     assert analysis.multilabel
     assert all(m.confusion is None for m in analysis.methods)
     assert "## Confusion" not in markdown(analysis)
+    good = analysis.statistics.estimates["good"]["macro_f1"].value
+    assert analysis.statistics.above_prior["good"].value == pytest.approx(good)  # it gives no label
 
 
 def test_a_study_of_label_budgets_has_break_even_curves(tmp_path: Path) -> None:
@@ -209,6 +226,60 @@ def test_a_study_of_label_budgets_has_break_even_curves(tmp_path: Path) -> None:
     assert "| full | prompt | 64 |" in text
     assert "\n## Labelled rows\n" in text
     assert any("prompt: shown with 8 labelled rows" in line for line in analysis.left_out)
+
+
+def test_what_does_not_beat_the_commonest_label_is_not_shipped(tmp_path: Path) -> None:
+    """All rows are given the first label by both, as the prior does."""
+    same = predicted(40, 40)
+    same = replace(same, probabilities=np.tile([0.9, 0.1], (40, 1)))
+    for name in ("svm", "forest"):
+        write_run(tmp_path / name, same, name=name)
+    found = analysed(tmp_path)
+    assert found.verdict.recommended is None
+    assert found.verdict.sentence == (
+        "Nothing here is worth shipping: forest, the best, has macro-F1 0.333 "
+        f"{interval(found, 'forest')}, no better than always answering 'advice'; measured on 40 "
+        "test rows and 1 seed."
+    )
+    assert "macro-F1 of the best" in html(found)
+    assert "recommended" not in csv_styles(found)
+
+
+def interval(found: Analysis, name: str) -> str:
+    estimate = found.statistics.estimates[name]["macro_f1"]
+    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def csv_styles(found: Analysis) -> str:
+    return " ".join(scores(found).styles.values())
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "mcc"])
+@pytest.mark.parametrize(("rows", "shipped"), [(8, None), (60, "full")])
+def test_few_rows_cannot_tell_a_method_from_the_commonest_label(
+    tmp_path: Path, rows: int, shipped: str | None, metric: Any
+) -> None:
+    labels = ("a", "b", "c")
+    test = predicted(rows, rows, labels=labels)
+    write_run(tmp_path / "full", test)
+    found = analysed(tmp_path, replace(CONFIG, metric=metric))
+    assert found.verdict.recommended == shipped
+    assert "always answering 'a'" in found.verdict.sentence
+    lead = found.statistics.above_prior["full"]
+    expected = score(replace(test, probabilities=np.tile([0.9, 0.05, 0.05], (rows, 1))))
+    assert lead.value == pytest.approx(1 - expected[metric])
+
+
+def test_the_commonest_label_among_the_methods_is_not_judged_twice(tmp_path: Path) -> None:
+    same = predicted(40, 40)
+    same = replace(same, probabilities=np.tile([0.6, 0.4], (40, 1)))
+    write_run(tmp_path / "majority", same, name="majority", method="majority")
+    write_run(tmp_path / "full", predicted(22, 40))
+    found = analysed(tmp_path)
+    assert not found.statistics.above_prior
+    (pair,) = found.statistics.differences
+    said = "yet" if pair.p_holm >= 0.05 else "Ship full"
+    assert said in found.verdict.sentence
 
 
 def test_metric_of_the_report_decides(tmp_path: Path) -> None:

@@ -131,6 +131,16 @@ def test_every_figure_and_scrolling_box_has_a_name(browser, pages, name):
     assert len(browser.find_elements("css selector", "h1")) == 1
 
 
+def test_a_command_is_copied_with_its_lines(browser, pages):
+    show(browser, pages["main"], 1280)
+    open_all(browser)
+    copied = browser.execute_script(
+        "return [...document.querySelectorAll('pre code')].map(e => e.innerText)"
+    )
+    assert copied == [m.command for m in example().methods]
+    assert "\n" in copied[0]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(browser, pages, scheme):
     show(browser, pages["main"], 1280, scheme)
@@ -167,6 +177,29 @@ def test_figures_need_no_label_outside_their_box_on_a_telephone(browser, pages):
         ".map(e => e.textContent)"
     )
     assert outside == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_verdict_and_first_score_are_on_the_first_screen_of_a_telephone(browser, tmp_path, scheme):
+    """Of a title and a verdict as long as they become."""
+    whole = example()
+    sentence = (
+        "No clear winner: logistic-regression-tuned leads with macro-F1 0.548 [0.530, 0.565], but "
+        "8,000 test rows, 5 folds and 3 to 5 seeds can neither tell it from lora-rank-16, few-shot "
+        "or random-forest nor show that they are within 0.01 of each other; few-shot is the "
+        "cheapest of these by price."
+    )
+    title = "Comparison of few-shot, full, head, last-2, logistic-regression, lora, majority, knn"
+    page = tmp_path / "page.html"
+    verdict = replace(whole.verdict, sentence=sentence, recommended=None)
+    page.write_text(html(replace(whole, verdict=verdict, title=title)), encoding="utf-8")
+    show(browser, page, 390, scheme)
+    tops = browser.execute_script(
+        "return ['h1', '.facts dd', '.facts dt'].map(s => "
+        "document.querySelector(s).getBoundingClientRect().bottom)"
+    )
+    assert max(tops) < 600  # of 844, of which a browser takes some
+    assert browser.find_element("css selector", ".facts dd").text == "0.872"
 
 
 def test_on_paper_all_is_open_and_dark_becomes_light(browser, pages):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import html as standard_html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +24,11 @@ from llmclf.methods.method import Experiment
 from llmclf.methods.prompt import Prompt
 from llmclf.model.config import LanguageModelConfig, ModelConfig
 from llmclf.prompt.config import PromptConfig
+from llmclf.report.analyse import analyse
 from llmclf.report.command import command
-from llmclf.run_folder.read import read
+from llmclf.report.config import ReportConfig
+from llmclf.report.html import html
+from llmclf.run_folder.read import Finished, read
 from llmclf.train.config import TrainConfig
 from tests.report.made import predicted, write_run
 from tests.tiny import write_corpus
@@ -41,7 +46,11 @@ EXPERIMENTS = (
         name="few-shot",
         data=DATA,
         model=LanguageModelConfig(checkpoint="smollm2-135m"),
-        prompt=PromptConfig(shots=16, templates=("quoted", "tagged")),
+        prompt=PromptConfig(
+            shots=16,
+            templates=("quoted", "tagged"),
+            instruction="Which  tone?\n\tThink <first>.\n" + "Then answer. " * 200,
+        ),
     ),
     Classical(
         name="logistic",
@@ -54,16 +63,24 @@ EXPERIMENTS = (
 def in_a_shell(words: str) -> list[str]:
     """The words as a shell hands them to a program."""
     done = subprocess.run(
-        ["sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True
+        ["sh", "-c", f"printf '%s\\0' {words}"], capture_output=True, text=True, check=True
     )
-    return done.stdout.splitlines()
+    return done.stdout.split("\0")[:-1]
+
+
+def on_the_page(run: Finished) -> str:
+    """The command as a reader of the page copies it."""
+    page = html(analyse([run], ReportConfig(resamples=1000), title="t"))
+    (text,) = re.findall("<pre><code>(.*?)</code></pre>", page, re.S)
+    return standard_html.unescape(text)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
 def test_a_recipe_of_the_same_kind_repeats_the_run(experiment: Experiment, tmp_path: Path) -> None:
     settings: dict[str, Any] = experiment.to_json()
     run = read(write_run(tmp_path / "a", predicted(9), name=experiment.name, settings=settings))
-    python, recipe, *options = in_a_shell(command(run))
+    assert on_the_page(run) == command(run)
+    python, recipe, *options = in_a_shell(on_the_page(run))
     assert (python, recipe) == ("python", "RECIPE")
     plain = type(experiment)(name="other", data=DataConfig(source="opinions"))
     _, (repeated,) = read_command([plain], options, None, RunCommand())
@@ -112,7 +129,7 @@ def test_the_command_of_a_report_repeats_a_run_of_a_comparison(tmp_path: Path) -
 
     shell("python mine.py --output-dir runs --baseline.search-folds 3")
     first = tmp_path / "runs" / "naive_bayes-seed1-8"
-    typed = command(read(first))
+    typed = on_the_page(read(first))
     assert typed.startswith("python mine.py --only naive_bayes ")
     shell(typed)
     (again,) = (path.parent for path in (tmp_path / "runs" / "again").glob("*/results.json"))

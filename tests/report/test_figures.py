@@ -165,6 +165,54 @@ def test_methods_differ_in_more_than_colour():
     assert len({look.marker for look in looks[:8]}) == 8
 
 
+def test_a_label_that_is_cut_is_whole_where_a_reader_points_at_it():
+    labels = ("card_payment_fee_charged", "card_payment_wrong_exchange_rate")
+    for size in (2, 9):
+        names = [*labels, *(f"l{i}" for i in range(size - 2))]
+        confusion = np.diag(np.full(size, 9))
+        drawn = panels.confusion_matrix("full", confusion, names, np.arange(size), "k")
+        root = ElementTree.fromstring(drawn.svg)
+        told = [element.text for element in root.findall("./g//title")]
+        assert sorted(told) == sorted(labels * 2)  # beside and above
+        assert "\u2026" in drawn.svg
+
+
+def test_the_legend_of_reliability_lies_above_all_curves():
+    root = ElementTree.fromstring(
+        panels.reliability("head", example().methods[0].calibration, "r").svg
+    )
+    legend = [float(t.get("y")) for t in root.iter("text") if "ECE" in "".join(t.itertext())]
+    ticks = [t for t in root.iter("text") if "".join(t.itertext()).strip() == "1.0"]
+    assert len(legend) == 2 and len(ticks) == 1
+    assert max(legend) < float(ticks[0].get("y")) - 15
+
+
+COSTS = (16.2, 17.6, 18.2, 116.0, 0.967, 11.0, 0.155)
+VALUES = (0.548, 0.539, 0.520, 0.484, 0.483, 0.463, 0.215)
+RUNS = ("full", "lora", "last-2", "few-shot", "logistic-regression", "head", "majority")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cost_label_lies_beside_its_own_point(seed):
+    """Three methods of the demo lie within a few points of the page of each other."""
+    rng = np.random.default_rng(seed)
+    across = 60 + 270 * (np.log10(COSTS) + 1) / 3.3 + rng.normal(0, 8, 7)
+    up = 45 + 220 * (np.array(VALUES) - 0.2) / 0.4 + rng.normal(0, 4, 7)
+    points = np.column_stack([across, up])
+    upright = [(x - 1, y - 12, x + 1, y + 12) for x, y in points]
+    on = price.front(list(across), list(up))
+    boxes = price.places(RUNS, points, upright, on, (44, 40, 404, 290))
+    joined = 0
+    for i, box in enumerate(boxes):
+        others = np.delete(points, i, axis=0)
+        if price.apart(box, points[i], others):
+            joined += 1  # by a line
+        else:
+            nearest = min(price.distance(box, other) for other in others)
+            assert nearest > price.distance(box, points[i]), RUNS[i]
+    assert joined <= 2
+
+
 def test_the_cost_is_the_price_where_it_is_known_else_time():
     whole = example()
     assert price.measures(whole)[0].key == "train_price"

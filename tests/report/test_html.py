@@ -14,11 +14,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from llmclf.report import data_tables as data
 from llmclf.report.analysis import Curve, MethodCost
 from llmclf.report.html import html
-from llmclf.report.html_parts import headline, parts
+from llmclf.report.html_parts import facts, headline, parts
+from llmclf.report.render.html import unhyphenated
 from llmclf.report.tables import costs, standing
-from llmclf.report.texts import cut, visible
+from llmclf.report.texts import cut, unbroken, visible
 from llmclf.report.words import amount, count, difference, p_is, p_value, percent, score
 from tests.report.example import HOSTILE, example, hostile
 
@@ -93,7 +95,7 @@ def test_the_verdict_is_the_headline_and_parts_follow_in_order(whole):
     keys = re.findall(r'<section class="part" id="([\w-]+)"', whole)
     assert keys == [
         "comparison", "learning", "confusion", "calibration", "cost", "labels", "coverage",
-        "break-even", "lengths", "mistakes", "repeat",
+        "break-even", "lengths", "rows", "mistakes", "repeat",
     ]  # fmt: skip
     assert not [part for part in parts(analysis) if part.missing]
 
@@ -107,7 +109,7 @@ def test_every_method_score_and_setting_is_there(whole):
     for m in analysis.methods:
         estimate = analysis.statistics.estimates[m.name]["macro_f1"]
         assert page.has(m.name) and page.has(f"{estimate.value:.3f}")
-        assert page.has(m.command)
+        assert page.has(" ".join(m.command.split()))
     for text in ("BERT-base (Li et al. 2021)", "published, not measured here",
                  "train.learning_rate", "packages.torch", "2.13.0", "row 91",
                  "Great, another Monday."):  # fmt: skip
@@ -118,7 +120,7 @@ def test_a_part_without_data_says_so_in_one_line():
     missing = {part.key: part.missing for part in parts(bare())}
     assert {key for key, text in missing.items() if text} == {
         "learning", "confusion", "calibration", "cost", "coverage", "break-even", "lengths",
-        "mistakes",
+        "rows", "mistakes",
     }  # fmt: skip
     page = Page(html(bare()))
     assert all(page.has(text) for text in missing.values())
@@ -187,12 +189,57 @@ def test_the_error_of_seeds_and_folds_is_shown_where_there_are_several():
     assert title in html(replace(whole, statistics=replace(one, folds=5)))
 
 
+def test_rows_of_all_splits_and_what_the_audit_found_are_told(whole):
+    page = Page(whole)
+    told = dict(facts(example()))
+    assert [told[f"{split} rows"] for split in ("training", "validation", "test")] == [
+        "8,000", "1,000", "1,000",
+    ]  # fmt: skip
+    assert (told["conflicting rows"], told["dropped rows"]) == ("7", "22")
+    assert page.has("3 texts with more than one label, 7 rows (such as a, b).")
+    counts = data.rows(example())
+    assert counts.values("rows") == [8000, 1000, 1000]
+    assert counts.values("dropped") == [20, 2, 0]
+    nothing = bare()
+    assert not {"training rows", "conflicting rows", "dropped rows"} & dict(facts(nothing)).keys()
+    assert data.rows(nothing).rows == () and data.remarks(nothing) == ()
+
+
+def test_an_audit_of_another_version_is_shown_as_far_as_it_goes():
+    odd = {
+        "rows": {"train": "many", "test": 5},
+        "conflicts": 3,
+        "dropped": None,
+        "empty": {"rows": 2},
+    }
+    told = replace(example(), audit=odd, labels=("a", "b"))
+    assert data.rows(told).rows == (("test", 5, None, None, None, None, None),)
+    assert data.remarks(told) == ("2 rows without text dropped.",)
+    assert data.classes(told).rows == ()
+
+
 def test_published_scores_have_nothing_but_their_score():
     grid = headline(example())
     name, *others = grid.rows[-1]
     assert grid.styles[name] == "published"
     known = [value for value in others if value is not None]
     assert known == [0.861, "published, not measured here"]
+
+
+def test_no_line_ends_within_an_interval_or_a_short_word(whole):
+    said = "macro-F1 0.548 [-0.010, 0.565], p = 0.900; p < 0.001 (lora-16)"
+    assert unbroken(said) == (
+        "macro-F1 0.548 [-0.010,\u00a00.565], p\u00a0=\u00a00.900; p\u00a0<\u00a00.001 (lora-16)"
+    )
+    assert '<span class="whole">macro-F1</span>' in whole.split("</h1>")[0]
+    assert str(unhyphenated("<a-b> " + "W-" * 20)) == (
+        '<span class="whole">&lt;a-b&gt;</span> ' + "W-" * 20
+    )
+
+
+def test_pairs_on_the_page_are_corrected_for_all_pairs(whole):
+    titles = re.findall(r'<th scope="col"[^>]*><bdi>(.*?)</bdi>', whole)
+    assert "p (Holm)" in titles and "interval (Holm)" in titles and "p" not in titles
 
 
 def test_marks_against_the_best():

@@ -241,7 +241,7 @@ def test_a_pivot_has_a_column_for_each_value_and_gaps_are_none() -> None:
 
 
 def test_source_and_rows_stand_in_the_heading(analysis: Analysis) -> None:
-    line = "opinions: 8,000 train, 1,000 validation, 1,000 test rows"
     head = html(analysis).split("</header>")[0]
-    assert line in head and "<title>Sentiment of short texts \u2013 opinions</title>" in head
-    assert f"- {line}" in markdown(analysis)
+    assert "<dt>training rows</dt><dd>8,000</dd>" in head
+    assert "<title>Sentiment of short texts \u2013 opinions</title>" in head
+    assert "- opinions: 8,000 train, 1,000 validation, 1,000 test rows" in markdown(analysis)

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmclf.config import DataError
+from llmclf.report.analyse import analyse
+from llmclf.report.config import ReportConfig
+from llmclf.report.write import write
 from llmclf.run_folder.find import find_runs, read_all
 from llmclf.run_folder.read import read
 from tests.report.made import predicted, results, write_run
@@ -243,6 +246,24 @@ def test_unusable_runs_are_refused_or_skipped_with_the_reason(tmp_path: Path) ->
     assert [run.folder.name for run in runs] == ["done"]
     assert len(left_out) == 1
     assert "broken: cannot be used" in left_out[0]
+
+
+def test_what_a_report_wrote_beside_runs_is_passed_over(tmp_path: Path) -> None:
+    """As a shell hands on runs/*; all else that is no run stays an error."""
+    for name, right in (("a", 9), ("b", 7)):
+        write_run(tmp_path / name, predicted(right), name=name)
+    write(analyse(read_all([tmp_path])[0], ReportConfig(resamples=1000), title="t"), tmp_path)
+    given = sorted(tmp_path.iterdir())
+    assert [path.name for path in given] == ["a", "b", "report.html", "report.md", "tables"]
+    assert find_runs(given) == ([tmp_path / "a", tmp_path / "b"], [])
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(DataError, match=r"notes\.md: no such folder"):
+        find_runs([*given, tmp_path / "notes.md"])
+    (tmp_path / "else" / "tables").mkdir(parents=True)
+    (tmp_path / "else" / "report.html").write_text("of another program")
+    for name in ("tables", "report.html"):
+        with pytest.raises(DataError, match=name):
+            find_runs([tmp_path / "a", tmp_path / "else" / name])
 
 
 def test_folder_without_runs_is_named(tmp_path: Path) -> None:

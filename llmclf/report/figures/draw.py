@@ -85,11 +85,15 @@ def panel(figure: Figure, left: float, bottom: float, width: float, height: floa
     return axes
 
 
-def say(axes: Axes, x: float, y: float, text: str, **how: Any) -> Any:
+def say(axes: Axes, x: float, y: float, text: str, *, most: int | None = None, **how: Any) -> Any:
     """Write text at x and y as it is: matplotlib would take two dollar signs for a formula.
-    ``how``: options of matplotlib's text."""
+
+    ``most``: letters it may take; a longer text is cut, and whole where a reader points at it.
+    ``how``: options of matplotlib's text.
+    """
     how = {"fontsize": SMALL, "color": INK, "va": "center", "parse_math": False, **how}
-    return axes.text(x, y, text, **how)
+    shown = text if most is None else cut(text, most)
+    return axes.text(x, y, shown, label=text if shown != text else "", **how)
 
 
 def axis_labels(axes: Axes, x: str = "", y: str = "") -> None:
@@ -183,7 +187,7 @@ def label_ends(
         whole: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([x_end, 1.03], [y_end, up], color=how.colour, lw=0.7, alpha=0.6, **whole)
         axes.plot([1.045], [up], how.marker, color=how.colour, ms=5, **whole)
-        say(axes, 1.07, up, cut(name, 17), transform=axes.transAxes)
+        say(axes, 1.07, up, name, most=17, transform=axes.transAxes)
 
 
 def key_rows(figure: Figure, names: Sequence[str], styles: Sequence[Style], top: float) -> None:
@@ -195,4 +199,4 @@ def key_rows(figure: Figure, names: Sequence[str], styles: Sequence[Style], top:
     for i, (name, how) in enumerate(zip(names, styles, strict=True)):
         x, y = 8 + (i % 2) * across / 2, up - top - 15 * (i // 2)
         axes.plot([x], [y], how.marker, color=how.colour, ms=6, clip_on=False)
-        say(axes, x + 9, y, cut(name, 28))
+        say(axes, x + 9, y, name, most=28)

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
+from llmclf.evaluate.calibration import ReliabilityBin
 from llmclf.report.analysis import CalibrationReport
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, panel, say
 from llmclf.report.figures.svg import COOL, HEAT, MUTED, PAPER, RULE, SERIES
 from llmclf.report.grid import Column, Grid
-from llmclf.report.texts import cut
 from llmclf.report.words import SCORE, SHARE, WHOLE, percent, score
 
 MOST_CELLS = 12
@@ -142,11 +142,11 @@ def _matrix(
 
 def _label(axes: Axes, i: int, label: str, few: bool, size: int) -> None:
     across = axes.get_yaxis_transform()
-    say(axes, -0.02, i + 0.52, cut(label, 13 if few else 16), transform=across, ha="right")
+    say(axes, -0.02, i + 0.52, label, most=13 if few else 16, transform=across, ha="right")
     if few:
-        say(axes, i + 0.5, -0.05, cut(label, max(36 // size, 7)), ha="center", va="bottom")
+        say(axes, i + 0.5, -0.05, label, most=max(36 // size, 7), ha="center", va="bottom")
     else:
-        say(axes, i + 0.4, -0.15, cut(label, 14), rotation=45, va="bottom", ha="left",
+        say(axes, i + 0.4, -0.15, label, most=14, rotation=45, va="bottom", ha="left",
             rotation_mode="anchor")  # fmt: skip
 
 
@@ -171,30 +171,40 @@ def _commonest(name: str, pairs: list[tuple[str, str, float, int]]) -> Grid:
 
 def reliability(name: str, report: CalibrationReport, key: str) -> Drawn:
     """Accuracy over confidence before and after the temperature, with the rows of each bin."""
-    figure, axes = canvas(290, width=300, left=40, right=10, top=28, bottom=92)
+    figure, axes = canvas(310, width=300, left=40, right=10, top=48, bottom=92)
     axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=(0, (2, 3)))
     kinds = ((report.before, SERIES[1], "s", "none"), (report.after, SERIES[0], "o", SERIES[0]))
     for (bins, colour, marker, face), dashes in zip(kinds, ((0, (4, 2)), "-"), strict=True):
-        x, y = [b.confidence for b in bins], [b.accuracy for b in bins]
-        axes.plot(x, y, color=colour, ls=dashes, lw=1.5, marker=marker, ms=5, mfc=face)
-    for place, (text, k) in enumerate((("before", 0), ("after", 1))):
-        up, colour = 0.94 - 0.09 * place, kinds[k][1]
-        axes.plot([0.04], [up], kinds[k][2], color=colour, mfc=kinds[k][3], ms=5)
-        say(axes, 0.08, up, f"{text}: ECE {score(report.scores['ece'][k])}")
+        firm = [b for b in bins if not _thin(b, bins)]
+        for part, look in ((firm, dashes), (bins, "none")):
+            x, y = [b.confidence for b in part], [b.accuracy for b in part]
+            axes.plot(x, y, color=colour, ls=look, lw=1.5, marker=marker, ms=5, mfc=face,
+                      clip_on=False)  # fmt: skip
+    for k, text in enumerate(("before", "after")):  # above the panel, where no curve passes
+        left, up, (_, colour, marker, face) = 0.02 + 0.5 * k, 1.2, kinds[k]
+        axes.plot([left], [up], marker, color=colour, mfc=face, ms=5, clip_on=False)
+        say(axes, left + 0.04, up, f"{text}: ECE {score(report.scores['ece'][k])}")
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[])
     axis_labels(axes, y="share right")
     _bin_counts(figure, report)
     ece = report.scores["ece"]
     told = f"temperature {report.temperature:.2f}"
+    thin = any(_thin(b, bins) for bins in (report.before, report.after) for b in bins)
     return finish(
         figure,
         key,
         name,
         f"Reliability of {name}: expected calibration error {score(ece[0])} before and "
         f"{score(ece[1])} after a {told}.",
-        caption=f"T = {report.temperature:.2f}",
+        caption=f"T = {report.temperature:.2f}"
+        + (". Apart from the line: fewer than 1% of the decisions." if thin else ""),
         numbers=_bins(name, report),
     )
+
+
+def _thin(one: ReliabilityBin, bins: Sequence[ReliabilityBin]) -> bool:
+    """Whether a bin holds too few decisions to tell a share by."""
+    return one.count < 0.01 * sum(b.count for b in bins)
 
 
 def _bin_counts(figure: Figure, report: CalibrationReport) -> None:

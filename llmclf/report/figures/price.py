@@ -10,12 +10,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from llmclf.evaluate.paired import Estimate
 from llmclf.report.analysis import Analysis
 from llmclf.report.figures.draw import Drawn, axis_labels, canvas, finish, logarithmic, say, style
 from llmclf.report.figures.svg import MUTED
 from llmclf.report.grid import CONFIDENCE, RUN, Column, Grid
 from llmclf.report.texts import cut
 from llmclf.report.words import AMOUNT, SCORE, amount, metric_name, score
+
+LETTER, MOST_LETTERS = 6.0, 20
+"""Width of a letter of a name, and how many are shown."""
+FAR, NEARER = 14.0, 3.0
+"""Names farther than this from their point, or no more than this nearer to it than to another one,
+get a line to it; in points of the page."""
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def pareto(analysis: Analysis, measure: Measure, key: str) -> Drawn:
         axes.plot([cost], [e.value], how.marker, color=how.colour, mfc=face, ms=8)
     metric = metric_name(stats.metric)
     axis_labels(axes, x=measure.words, y=metric)
-    _names(axes, [m.name for _, m, *_ in methods], costs, scores, on)
+    _names(axes, [m.name for _, m, *_ in methods], costs, [e for *_, e in methods], on)
     names = [methods[i][1].name for i in on]
     return finish(
         figure,
@@ -112,7 +121,8 @@ def pareto(analysis: Analysis, measure: Measure, key: str) -> Drawn:
 
 def _missing(analysis: Analysis, shown: int, measure: Measure) -> str:
     absent = len(analysis.methods) - shown
-    return f" Without {absent} methods whose {measure.words} is not known." if absent else ""
+    methods = "a method" if absent == 1 else f"{absent} methods"
+    return f" Without {methods} whose {measure.words} is not known." if absent else ""
 
 
 def _scale(axes: Axes, costs: Sequence[float]) -> None:
@@ -131,35 +141,93 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
 
 
 def _names(
-    axes: Axes, names: Sequence[str], costs: Sequence[float], scores: Sequence[float], on: list[int]
-) -> None:
-    """Write each name where it covers no other and no point: right, left, above or below its
-    point."""
+    axes: Axes, names: Sequence[str], costs: Sequence[float], scores: Sequence[Estimate],
+    on: list[int],
+) -> None:  # fmt: skip
+    """Write the name of each point beside it."""
     axes.autoscale_view()
-    points = axes.transData.transform(np.column_stack([costs, scores]))
-    frame = axes.get_window_extent()
-    taken = [(x - 7, y - 6, x + 7, y + 6) for x, y in points]
-    for (x, y), (x_next, y_next) in pairwise(points[on]):
-        taken += [(x, y - 2, x_next, y + 2), (x_next - 2, y, x_next + 2, y_next)]
-    for i in [*on, *(k for k in range(len(names)) if k not in on)]:
-        text = cut(names[i], 20)
-        wide, (x, y) = 6.0 * len(text), points[i]
-        choices = [(x + 9, y), (x - 9 - wide, y), (x + 7, y + 13), (x - 7 - wide, y + 13)]
-        choices += [(x - wide / 2, y + 14), (x - wide / 2, y - 14), (x + 7, y - 13)]
-        choices += [(x + k, y + up) for up in (12, -12, 24, -24) for k in (9, -9 - wide)]
-        inside = [
-            (a, b) for a, b in choices
-            if frame.x0 - 4 <= a and a + wide <= frame.x1 + 14 and frame.y0 <= b <= frame.y1 + 4
-        ] or choices[:1]  # fmt: skip
-        a, b = min(inside, key=lambda at: _covered((at[0], at[1] - 6, at[0] + wide, at[1] + 6),
-                                                   taken))  # fmt: skip
-        taken.append((a, b - 6, a + wide, b + 6))
-        at_x, at_y = axes.transAxes.inverted().transform((a, b))
+    points, lows, highs = (
+        axes.transData.transform(np.column_stack([costs, values]))
+        for values in zip(*((e.value, e.low, e.high) for e in scores), strict=True)
+    )
+    frame, texts = axes.get_window_extent(), [cut(name, MOST_LETTERS) for name in names]
+    upright = [(x - 1, low, x + 1, high) for (x, low), (_, high) in zip(lows, highs, strict=True)]
+    boxes = places(texts, points, upright, on, (frame.x0, frame.y0, frame.x1, frame.y1))
+    for i, (left, bottom, _, top) in enumerate(boxes):
+        at_x, at_y = axes.transAxes.inverted().transform((left, (bottom + top) / 2))
+        if apart(boxes[i], points[i], np.delete(points, i, axis=0)):
+            ends = [points[i], np.clip(points[i], boxes[i][:2], boxes[i][2:])]
+            across, up = axes.transAxes.inverted().transform(ends).T
+            axes.plot(across, up, color=MUTED, lw=0.6, transform=axes.transAxes)
         weight = "bold" if i in on else "normal"
-        say(axes, at_x, at_y, text, transform=axes.transAxes, weight=weight)
+        say(axes, at_x, at_y, names[i], most=MOST_LETTERS, transform=axes.transAxes, weight=weight)
 
 
-def _covered(box: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> float:
+def places(
+    texts: Sequence[str],
+    points: np.ndarray,
+    upright: Sequence[Box],
+    on: Sequence[int],
+    frame: Box,
+) -> list[Box]:
+    """Where each text goes: near its point, where it covers the least of points, lines and other
+    texts, and nearer to its own point than to any other.
+
+    ``points``: float64 (N, 2); ``upright``: their intervals; ``on``: those that a line of steps
+    joins, in order; all in points of the page.
+    """
+    taken: list[Box] = [(x - 7, y - 6, x + 7, y + 6) for x, y in points]
+    taken += upright
+    for (x, y), (x_next, y_next) in pairwise(points[list(on)]):
+        taken += [(x, y - 2, x_next, y + 2), (x_next - 2, y, x_next + 2, y_next)]
+    boxes: dict[int, Box] = {}
+    for i in [*on, *(k for k in range(len(texts)) if k not in on)]:
+        around = _around(points[i], LETTER * len(texts[i]))
+        inside = [
+            box for box in around
+            if frame[0] - 4 <= box[0] and box[2] <= frame[2] + 14
+            and frame[1] <= box[1] and box[3] <= frame[3] + 8
+        ] or around[:1]  # fmt: skip
+        others = np.delete(points, i, axis=0)
+        boxes[i] = min(inside, key=lambda box: _badness(box, points[i], others, taken))
+        taken.append(boxes[i])
+    return [boxes[i] for i in range(len(texts))]
+
+
+def _around(point: np.ndarray, wide: float) -> list[Box]:
+    """Boxes of a text around a point, to its right first, the farther ones last."""
+    boxes = []
+    for far in (9.0, 18.0, 30.0, 44.0):
+        for turn in (0, 8, 2, 6, 14, 10, 4, 12, 1, 7, 15, 9, 3, 5, 13, 11):
+            across, up = far * np.cos(np.pi * turn / 8), far * np.sin(np.pi * turn / 8)
+            left = across - wide / 2 if abs(across) < 4 else across - wide * (across < 0)
+            middle = up + np.sign(round(up, 6)) * min(5.0, abs(up))
+            x, y = point[0] + left, point[1] + middle
+            boxes.append((x, y - 6, x + wide, y + 6))
+    return boxes
+
+
+def _badness(box: Box, own: np.ndarray, others: np.ndarray, taken: Sequence[Box]) -> float:
+    """What speaks against a place: what it covers, other points beside it, how far it is."""
+    away = distance(box, own)
+    nearer = sum(distance(box, other) < away + NEARER for other in others)
+    return _covered(box, taken) + 200.0 * nearer + 2.0 * away
+
+
+def apart(box: Box, own: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a text needs a line to its point: it is far, or beside another one."""
+    away = distance(box, own)
+    return away > FAR or any(distance(box, other) < away + NEARER for other in others)
+
+
+def distance(box: Box, point: np.ndarray) -> float:
+    """From a point to the nearest place of a box."""
+    x = max(box[0] - point[0], 0, point[0] - box[2])
+    y = max(box[1] - point[1], 0, point[1] - box[3])
+    return float(np.hypot(x, y))
+
+
+def _covered(box: Box, taken: Sequence[Box]) -> float:
     """Area of ``box`` that others cover."""
     area = 0.0
     for other in taken:

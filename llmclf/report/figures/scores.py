@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from llmclf.report.analysis import Analysis, LabelScore, MethodReport
@@ -64,9 +66,9 @@ def score_intervals(analysis: Analysis) -> Drawn:
     )
 
 
-def _row(axes: Axes, i: int, name: str, value: str, **how: str) -> None:
+def _row(axes: Axes, i: int, name: str, value: str, **how: Any) -> None:
     across = axes.get_yaxis_transform()
-    say(axes, 0, i - 0.4, cut(name, 48), transform=across, **how)
+    say(axes, 0, i - 0.4, name, most=48, transform=across, **how)
     say(axes, 1.03, i, value, transform=across, **how)
 
 
@@ -117,7 +119,12 @@ def _label_caption(analysis: Analysis, cut: bool) -> str:
         parts.append("The table has all labels.")
     if len(analysis.methods) > MOST_METHODS:
         rest = len(analysis.methods) - MOST_METHODS
-        parts.append(f"The {rest} methods with the lowest scores stand in the table only.")
+        which = (
+            "method with the lowest score stands"
+            if rest == 1
+            else f"{rest} methods with the lowest scores stand"
+        )
+        parts.append(f"The {which} in the table only.")
     return " ".join(parts)
 
 

@@ -14,6 +14,9 @@ from xml.etree import ElementTree
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from llmclf.report.texts import visible
 
 INK, MUTED, RULE, PAPER = "#000000", "#777777", "#dddddd", "#ffffff"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b07d00", "#56677a")
@@ -47,7 +50,7 @@ def svg(figure: Figure, key: str, title: str, description: str) -> str:
 
     ``title``, ``description``: its accessible name, and what it shows in words.
     """
-    buffer = io.BytesIO()
+    buffer, whole = io.BytesIO(), _whole(figure)
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": key}
     with rc_context(settings), warnings.catch_warnings():
         # The reader's browser has the glyphs that matplotlib's own font lacks.
@@ -55,12 +58,30 @@ def svg(figure: Figure, key: str, title: str, description: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     root = ElementTree.fromstring(buffer.getvalue())
     _drop(root)
+    _add_whole(root, whole)
     referenced = _referenced(root)
     for element in root.iter():
         element.tag = _NAMESPACE.sub("", element.tag)
         _rewrite(element, key, referenced)
     _name(root, key, title, description)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _whole(figure: Figure) -> dict[str, str]:
+    """The whole of each text that is shown cut, by the id that its group gets."""
+    cut = [text for text in figure.findobj(Text) if text.get_label()]
+    for i, text in enumerate(cut):
+        text.set_gid(f"cut-{i}")
+    return {str(text.get_gid()): visible(text.get_label(), 400) for text in cut}
+
+
+def _add_whole(root: ElementTree.Element, whole: dict[str, str]) -> None:
+    """Show whole texts where a reader points at a cut one."""
+    for element in list(root.iter()):
+        if element.get("id") in whole:
+            title = ElementTree.Element("title")
+            title.text = whole[element.attrib["id"]]
+            element.insert(0, title)
 
 
 def _drop(element: ElementTree.Element) -> None:

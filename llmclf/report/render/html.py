@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from llmclf.report.grid import Column, Grid
 from llmclf.report.texts import visible
@@ -16,6 +16,7 @@ _BOX = Markup(
     "</table>\n</div>\n"
 )
 _HEAD = Markup('<th scope="col"{kind}><bdi>{title}</bdi></th>\n')
+_WORD = Markup('<span class="whole">{word}</span>')
 _FIRST = Markup('<th scope="row"><bdi>{text}</bdi></th>\n')
 _CELL = Markup('<td class="{kind}{best}"><bdi>{text}</bdi></td>\n')
 _NOTE = Markup('<p class="note">{note}</p>\n')
@@ -26,7 +27,8 @@ def html_table(grid: Grid) -> Markup:
     """A table that scrolls in a box of its own, and the note under it."""
     head = Markup().join(
         _HEAD.format(
-            kind="" if column.kind.text else Markup(' class="n"'), title=visible(column.title, 80)
+            kind="" if column.kind.text else Markup(' class="n"'),
+            title=unhyphenated(visible(column.title, 80)),
         )
         for column in grid.columns
     )
@@ -37,6 +39,13 @@ def html_table(grid: Grid) -> Markup:
     )
     box = _BOX.format(title=visible(grid.title, 160), head=head, body=body)
     return box + _NOTE.format(note=visible(grid.note, 900)) if grid.note else box
+
+
+def unhyphenated(text: str) -> Markup:
+    """Text in which no line ends at the hyphen of a short word."""
+    words = text.split(" ")
+    short = (_WORD.format(word=w) if "-" in w and len(w) < 20 else escape(w) for w in words)
+    return Markup(" ").join(short)
 
 
 def _row(grid: Grid, row: tuple[Any, ...], best: list[bool]) -> Markup:
