@@ -48,15 +48,11 @@ class FeatureModel:
         """Classify the rows of a split. ``states_ND``: their states, where they are known."""
         if states_ND is None:
             states_ND = self.frozen.states(split)[0][self.layer]
-        raw_NC = classical.probabilities(self.pipeline, states_ND, self.multilabel)
-        if not self.multilabel:
-            seen_NC, raw_NC = raw_NC, np.zeros((len(split), len(self.labels)))
-            raw_NC[:, self.pipeline.classes_] = seen_NC  # a label may be missing in training
         return Predictions(
             ids=split.ids,
             labels=self.labels,
             targets=split.targets,
-            probabilities=self.calibration.probabilities(raw_NC, multilabel=self.multilabel),
+            probabilities=self._of_states(states_ND),
             scored_by=self.scored_by,
             multilabel=self.multilabel,
             thresholds=self.calibration.thresholds,
@@ -64,7 +60,17 @@ class FeatureModel:
 
     def probabilities(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
         """Calibrated probabilities, float64 (N, C), in the order of ``labels``."""
-        return self.predict(_rows(texts, pairs)).probabilities
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        return self._of_states(self.frozen.states(_rows(texts, pairs))[0][self.layer])
+
+    def _of_states(self, states_ND: np.ndarray) -> np.ndarray:
+        raw_NC = classical.probabilities(self.pipeline, states_ND, self.multilabel)
+        raw_NC = raw_NC.astype(np.float64)  # scikit-learn keeps the states' float32
+        if not self.multilabel:
+            seen_NC, raw_NC = raw_NC, np.zeros((len(states_ND), len(self.labels)))
+            raw_NC[:, self.pipeline.classes_] = seen_NC  # a label may be missing in training
+        return self.calibration.probabilities(raw_NC, multilabel=self.multilabel)
 
     def probe(self) -> list[float]:
         """The state of PROBE, (D,); all ranks call it."""

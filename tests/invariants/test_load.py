@@ -96,7 +96,7 @@ def test_new_texts_are_classified_as_in_the_run(
 
 def test_what_cannot_be_read_is_named(bert: Path, corpus: Path, tmp_path: Path) -> None:
     data = DataConfig(source=str(corpus))
-    _, svm = experiments(data, bert, tmp_path)
+    _, svm, _ = experiments(data, bert, tmp_path)
     folder = run(svm, console=QUIET)
     loaded = load_run(folder)
     for texts, pairs, message in (
@@ -134,7 +134,7 @@ def test_a_prompted_run_says_that_it_saves_no_classifier(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'fine_tune'"),
+        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'features', 'fine_tune'"),
         ({"epochs": 3}, "unknown key 'epochs'"),
         ({"model": {"checkpoint": "x"}}, "unknown key 'model'"),
         ({"seed": "one"}, "seed='one'"),
