@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from llmclf.config import ConfigError, DataError, UserError
     from llmclf.data.config import DataConfig
     from llmclf.experiment import run
+    from llmclf.features.config import FeaturesConfig
     from llmclf.load import load_run
     from llmclf.methods.classical import Classical
+    from llmclf.methods.features import Features
     from llmclf.methods.fine_tune import FineTune
     from llmclf.methods.method import Experiment, Method
     from llmclf.methods.prompt import Prompt
@@ -36,6 +38,8 @@ _WHERE = {
     "DataConfig": "data.config",
     "DataError": "config",
     "Experiment": "methods.method",
+    "Features": "methods.features",
+    "FeaturesConfig": "features.config",
     "FineTune": "methods.fine_tune",
     "LanguageModelConfig": "model.config",
     "Method": "methods.method",
@@ -61,6 +65,8 @@ __all__ = [
     "DataConfig",
     "DataError",
     "Experiment",
+    "Features",
+    "FeaturesConfig",
     "FineTune",
     "LanguageModelConfig",
     "Method",

@@ -132,7 +132,7 @@ def _search(
     """Return weighting and classifier with the best settings, unfitted, and these settings."""
     targets = train.targets[rows]
     groups = None if train.groups is None else np.array(train.groups)[rows]
-    folds = _folds(config.search_folds, targets, groups, seed)
+    folds = cross_validation(config.search_folds, targets, groups, seed)
     smallest = min((len(learnt) for learnt, _ in folds), default=len(rows))
     model, settings = _classifier(config.classifier, smallest, seed)
     several = targets.ndim == 2
@@ -160,7 +160,7 @@ def _search(
     return learner.set_params(**best), {**chosen, "cv_macro_f1": macro_f1}
 
 
-def _folds(
+def cross_validation(
     count: int, targets: np.ndarray, groups: np.ndarray | None, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (train, test) indices, as many as the rows allow; none if they allow no search."""
@@ -212,8 +212,10 @@ def scored_by(classifier: str, multilabel: bool) -> str:
     return known.get(classifier, "predict_proba")
 
 
-def probabilities(pipeline: Pipeline, documents: list[str], multilabel: bool) -> np.ndarray:
-    """Return (N, classes seen in training).
+def probabilities(
+    pipeline: Pipeline, documents: list[str] | np.ndarray, multilabel: bool
+) -> np.ndarray:
+    """Return (N, classes seen in training), from texts, or from what the pipeline reads.
 
     Margins become probabilities without a fit, so that the likeliest label stays the one the
     margins decide for. They are not calibrated.

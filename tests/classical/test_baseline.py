@@ -211,7 +211,7 @@ def test_few_rows(classifier: str, targets: list[int]) -> None:
 @pytest.mark.parametrize("targets", [WORDS.targets, np.eye(2, dtype=np.float32)[WORDS.targets]])
 def test_cross_validation_keeps_groups_together(targets: np.ndarray) -> None:
     groups = np.array(list("aabbccddeeff"))
-    folds = learn._folds(3, targets, groups, seed=0)
+    folds = learn.cross_validation(3, targets, groups, seed=0)
     assert len(folds) == 3
     for train, test in folds:
         assert not set(groups[train]) & set(groups[test])

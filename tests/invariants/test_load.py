@@ -18,6 +18,8 @@ from llmclf import (
     DataConfig,
     DataError,
     Experiment,
+    Features,
+    FeaturesConfig,
     FineTune,
     LanguageModelConfig,
     ModelConfig,
@@ -48,11 +50,18 @@ def experiments(data: DataConfig, checkpoint: Path, folder: Path) -> list[Experi
     return [
         FineTune(name="bert", output_dir=folder / "bert", data=data, model=model, train=train),
         Classical(name="svm", output_dir=folder / "svm", data=data, baseline=svm),
+        Features(
+            name="features",
+            output_dir=folder / "features",
+            data=data,
+            model=LanguageModelConfig(checkpoint=str(checkpoint)),
+            features=FeaturesConfig(precision="fp32", search_folds=2),
+        ),
     ]
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
-@pytest.mark.parametrize("which", [0, 1], ids=["bert", "svm"])
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["bert", "svm", "features"])
 def test_new_texts_are_classified_as_in_the_run(
     bert: Path,
     corpus: Path,
@@ -87,7 +96,7 @@ def test_new_texts_are_classified_as_in_the_run(
 
 def test_what_cannot_be_read_is_named(bert: Path, corpus: Path, tmp_path: Path) -> None:
     data = DataConfig(source=str(corpus))
-    _, svm = experiments(data, bert, tmp_path)
+    _, svm, _ = experiments(data, bert, tmp_path)
     folder = run(svm, console=QUIET)
     loaded = load_run(folder)
     for texts, pairs, message in (
@@ -125,7 +134,7 @@ def test_a_prompted_run_says_that_it_saves_no_classifier(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'fine_tune'"),
+        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'features', 'fine_tune'"),
         ({"epochs": 3}, "unknown key 'epochs'"),
         ({"model": {"checkpoint": "x"}}, "unknown key 'model'"),
         ({"seed": "one"}, "seed='one'"),

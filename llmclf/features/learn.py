@@ -1,0 +1,93 @@
+"""A linear classifier on states: layer and settings by cross-validation on training rows.
+
+N: rows, D: numbers of a state, C: labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+from llmclf.classical.learn import cross_validation
+from llmclf.data.corpus import Split
+from llmclf.features.config import FeaturesConfig
+
+SEARCH_ROWS = 20_000
+"""Rows that the search looks at."""
+
+
+def learn(
+    config: FeaturesConfig, states: Mapping[int, np.ndarray], train: Split, seed: int
+) -> tuple[Pipeline, int, dict[str, Any]]:
+    """The classifier, fitted; the layer that it reads; and what the search chose, as JSON values.
+
+    ``states``: layer -> states of the training rows, float32 (N, D), the default layer first.
+    """
+    rows = np.random.default_rng(seed).permutation(len(train))[:SEARCH_ROWS]
+    targets = train.targets[rows]
+    groups = None if train.groups is None else np.array(train.groups)[rows]
+    folds = cross_validation(config.search_folds, targets, groups, seed)
+    smallest = min((len(learnt) for learnt, _ in folds), default=len(rows))
+    several = targets.ndim == 2
+    learner, grid = _learner(config, smallest, seed, several=several)
+    layer = next(iter(states))
+    best: dict[str, Any] = {name: values[0] for name, values in grid.items()}
+    macro_f1 = None
+    for candidate, states_ND in states.items() if folds else ():
+        search = GridSearchCV(
+            learner, grid, scoring="f1_macro", cv=folds, refit=False, error_score="raise"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a rare label may be absent from a fold
+            search.fit(states_ND[rows], targets)
+        if macro_f1 is None or search.best_score_ > macro_f1:
+            layer, best, macro_f1 = candidate, search.best_params_, float(search.best_score_)
+    learner.set_params(**best).fit(states[layer], train.targets)
+    chosen = {name.rpartition("__")[2]: value for name, value in best.items()}
+    return learner, layer, {**chosen, "layer": layer, "cv_macro_f1": macro_f1, "rows": len(train)}
+
+
+def _learner(
+    config: FeaturesConfig, rows: int, seed: int, *, several: bool
+) -> tuple[Pipeline, dict[str, list[Any]]]:
+    """Scaling and classifier, unfitted, and its grid, whose first values are the default.
+
+    ``rows``: what the smallest fold holds: there cannot be more neighbours.
+    """
+    model, settings = _classifier(config.classifier, rows, seed)
+    prefix = "classifier__estimator__" if several else "classifier__"
+    steps = [("scale", StandardScaler())]
+    if config.classifier.startswith("nearest"):
+        steps.append(("unit", Normalizer()))  # so that distances are those of angles
+    steps.append(("classifier", OneVsRestClassifier(model) if several else model))
+    return Pipeline(steps), {prefix + name: values for name, values in settings.items()}
+
+
+def _classifier(name: str, rows: int, seed: int) -> tuple[Any, dict[str, list[Any]]]:
+    if name == "logistic_regression":
+        strengths = [0.01, 0.0003, 0.001, 0.003, 0.03, 0.1, 1.0]
+        return LogisticRegression(tol=1e-3, max_iter=1000), {"C": strengths}
+    if name == "linear_svm":
+        return LinearSVC(random_state=seed), {"C": [0.001, 0.00003, 0.0003, 0.01, 0.1]}
+    if name == "nearest_centroid":
+        return NearestCentroid(), {"shrink_threshold": [None, 0.5]}
+    assert name == "nearest_neighbours", name
+    model = KNeighborsClassifier(metric="cosine", algorithm="brute", weights="distance")
+    return model, {"n_neighbors": [k for k in (15, 5, 1, 45) if k <= rows] or [1]}
+
+
+def scored_by(classifier: str, multilabel: bool) -> str:
+    """How the probabilities come about, for the predictions."""
+    link = "sigmoid" if multilabel else "softmax"
+    known = {"logistic_regression": link, "linear_svm": f"{link} of margins"}
+    return known.get(classifier, "predict_proba")

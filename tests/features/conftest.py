@@ -1,0 +1,3 @@
+"""Tiny checkpoints and a corpus."""
+
+from tests.tiny import bert, corpus, llama  # noqa: F401
