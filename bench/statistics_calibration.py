@@ -8,11 +8,13 @@ and b), tests that find a difference between a and b (at most 5% may), and metho
 equivalent (at most 5% may). Errors of a go to the next labels. The truth itself is drawn about that
 of the cell, since scores of few rows are steps that one truth hits and another does not.
 
-Writes results/statistics_calibration.json and the table of docs/statistics.md (--no-table: not).
+Writes results/statistics_calibration.json after each cell, and at the end the table of
+docs/statistics.md (--no-table: not). --resume goes on behind the cells that are there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -113,8 +115,10 @@ class Settings:
     jobs: int = 2
     cells: str = ""
     """Only cells whose name holds this."""
+    resume: bool = False
+    """Keep the cells that the output has already."""
     table: bool = True
-    """Write the table of docs/statistics.md, where all cells were run."""
+    """Write the table of docs/statistics.md."""
     output: Path = RESULTS / "statistics_calibration.json"
 
 
@@ -228,11 +232,13 @@ def simulate(cell: Cell, seeds: range, resamples: int) -> dict[str, int]:
     return counts
 
 
-def study(settings: Settings, pool: ProcessPoolExecutor) -> Iterator[dict[str, Any]]:
-    """The cells, one after the other, each with its shares."""
+def study(
+    settings: Settings, pool: ProcessPoolExecutor, done: set[str]
+) -> Iterator[dict[str, Any]]:
+    """The cells that are not ``done``, one after the other, each with its shares."""
     step = 50
     for cell in CELLS:
-        if settings.cells not in cell.name:
+        if settings.cells not in cell.name or cell.name in done:
             continue
         parts = [
             range(i, min(i + step, settings.data_sets)) for i in range(0, settings.data_sets, step)
@@ -268,21 +274,33 @@ def write_table(cells: list[dict[str, Any]], page: Path = PAGE) -> None:
     write_text(page, f"{before}{BEGIN}\n{table(cells)}\n{END}{after}")
 
 
+def finished(settings: Settings) -> list[dict[str, Any]]:
+    """The cells of an earlier start. Raises SystemExit where these were of another size."""
+    if not settings.resume or not settings.output.exists():
+        return []
+    stored = json.loads(settings.output.read_text(encoding="utf-8"))
+    if stored["settings"] != size(settings):
+        raise SystemExit(f"{settings.output} is of {stored['settings']}; leave --resume out.")
+    return list(stored["cells"])
+
+
+def size(settings: Settings) -> dict[str, int]:
+    """What the figures depend on."""
+    return {"data_sets": settings.data_sets, "resamples": settings.resamples}
+
+
 def main(settings: Settings) -> None:
     """Run the cells and write what was found."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    load, console, cells = os.getloadavg()[0], Console(), list[dict[str, Any]]()
+    load, console, cells = os.getloadavg()[0], Console(), finished(settings)
     with ProcessPoolExecutor(settings.jobs) as pool:
-        for cell in study(settings, pool):
+        for cell in study(settings, pool, {c["name"] for c in cells}):
             cells.append(cell)
+            result = {"settings": size(settings), "cells": cells}
+            write_result(settings.output, result, load_average=load)
             shown = ", ".join(f"{n} {100 * v:.1f}" for n, v in cell["shares"].items())
             console.print(f"{cell['name']}: {shown}", highlight=False, soft_wrap=True)
-    result = {
-        "settings": {"data_sets": settings.data_sets, "resamples": settings.resamples},
-        "cells": cells,
-    }
-    write_result(settings.output, result, load_average=load)
-    if settings.table and not settings.cells:
+    if settings.table:
         write_table(cells)
 
 

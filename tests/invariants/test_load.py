@@ -134,7 +134,10 @@ def test_a_prompted_run_says_that_it_saves_no_classifier(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "boosting"}, r"method='boosting': allowed are \[.*'classical', 'features', 'fine_tune'"),
+        (
+            {"method": "boosting"},
+            r"method='boosting': allowed are \[.*'classical', 'features', 'fine_tune'",
+        ),
         ({"epochs": 3}, "unknown key 'epochs'"),
         ({"model": {"checkpoint": "x"}}, "unknown key 'model'"),
         ({"seed": "one"}, "seed='one'"),
