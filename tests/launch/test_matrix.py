@@ -123,12 +123,14 @@ class Matrix:
 
 
 def run_ranks(
-    strategy: str, folder: Path, which: str, cells: list[str]
+    strategy: str, folder: Path, which: str, cells: list[str], *, ranks: int | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """``ranks``: None: two, or one where nothing is parallel."""
+    ranks = ranks or (1 if strategy == "single" else 2)
     return run(
         "-m", "accelerate.commands.launch",
         "--config_file", f"launch/accelerate/{strategy}.yaml",
-        "--num_processes", "1" if strategy == "single" else "2",
+        "--num_processes", str(ranks),
         "--main_process_port", str(free_port()),
         "tests/launch/matrix.py", str(folder), which, *cells,
     )  # fmt: skip
