@@ -53,6 +53,8 @@ class Setting:
     (ZeRO)."""
     gradient_checkpointing: bool = False
     device: Device = "cuda"
+    only_predicts: bool = False
+    """Whether nothing but :attr:`Activations.predict` is wanted."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Activations:
     micro-batch."""
     predict: float = 0.0
     """Bytes at the fullest moment of a forward pass that keeps nothing for a backward one."""
+    predict_saved: float = 0.0
+    """The same of the model that predicts once training is over."""
 
     def __add__(self, other: Activations) -> Activations:
         return self._each(other, lambda a, b: a + b)
@@ -88,6 +92,7 @@ class Activations:
             do(self.peak, other.peak),
             do(self.peak_with_gradients, other.peak_with_gradients),
             do(self.predict, other.predict),
+            do(self.predict_saved, other.predict_saved),
         )
 
 
@@ -267,6 +272,9 @@ def _count(model: nn.Module, batch: dict[str, torch.Tensor], setting: Setting) -
         with predicting, torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
             model(**batch)
         predicting.close()
+        if setting.only_predicts:
+            counter.close()
+            return Activations(0, 0, 0, predicting.peak)
         stack.enter_context(counter)
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             logits = model(**batch).logits

@@ -5,6 +5,7 @@ Which method, quantisation and strategy go together is asked where a run asks it
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from llmclf.plan.phases import Ends, ends
 from llmclf.plan.states import States, model_states
 from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch
-from llmclf.train.launch_check import Strategy, shards_weights
+from llmclf.train.launch_check import Strategy
 from llmclf.train.model_builder import strategy_problem
 
 
@@ -44,10 +45,14 @@ class Bytes:
     """Bytes at the fullest moment of loading."""
     train: int
     """Bytes at the fullest moment of training: the start of the backward pass, or the update."""
+    evaluate: int
+    """Bytes at the fullest moment of an evaluation amid training."""
     save: int
     """Bytes at the fullest moment after training: the saved model, or the trained one, predicts."""
     total: int
-    """The most of the three."""
+    """The most of the four."""
+    idle: int
+    """Bytes beside weights and optimizer that stay when no pass runs."""
     host_per_process: int = 0
     """Bytes of the machine's memory for each process on it (zero3_offload)."""
 
@@ -86,6 +91,7 @@ class PlannedRun:
         return ends(
             self.traces.inventory(self.model, self.train),
             self.states,
+            saved=self.traces.inventory(self.saved_model, self.train),
             model=self.model,
             strategy=self.strategy,
             precision=self.precision,
@@ -103,6 +109,41 @@ class PlannedRun:
             device=self.device,
         )
 
+    @property
+    def saved_model(self) -> ModelConfig:
+        """Settings of a model of the shape that is saved: without adapters where they are
+        merged."""
+        if self.model.save == "adapter":
+            return self.model
+        return dataclasses.replace(self.model, tune="full", quantize="none")
+
+    @property
+    def saved_setting(self) -> Setting:
+        """As :attr:`setting`, of the model that predicts once training is over."""
+        return Setting(
+            model=self.saved_model,
+            precision=self.ends.predict,
+            autocast=False,
+            device=self.device,
+            only_predicts=True,
+        )
+
+    def activations(self, rows: int) -> Activations:
+        """Of one micro-batch of ``rows`` of the longest rows."""
+        training = self.traces.activations(self.setting, rows=rows, length=self.length)
+        saved = training
+        if not self.ends.stays:
+            saved = self.traces.activations(self.saved_setting, rows=rows, length=self.length)
+        return dataclasses.replace(training, predict_saved=saved.predict)
+
+    def line(self) -> Callable[[int], Activations]:
+        """Activations by number of rows (see :meth:`.Traces.line`)."""
+        training = self.traces.line(self.setting, length=self.length)
+        saved = training
+        if not self.ends.stays:
+            saved = self.traces.line(self.saved_setting, length=self.length)
+        return lambda rows: dataclasses.replace(training(rows), predict_saved=saved(rows).predict)
+
     def with_activations(self, acts: Activations, *, accumulation: int) -> Bytes:
         """The bytes of the run, given those of its activations."""
         s = self.states
@@ -111,13 +152,15 @@ class PlannedRun:
             moving = max(acts.peak_with_gradients, acts.peak, s.gradients)
         else:
             moving = acts.peak + s.gradients
+        if self.strategy == "ddp" and accumulation > 1:
+            moving += s.idle  # the gradients of one rank, beside the buckets they are added up in
         passing = s.weights + s.optimizer + s.workspace + moving
         update = s.model_states + s.workspace + s.step_workspace
         train = round(max(passing, update))
-        # Traced in the precision of training.
-        wider = 2 if (self.ends.predict, self.precision) == ("fp32", "bf16") else 1
-        gathered = s.workspace if shards_weights(self.strategy) else 0
-        save = round(self.ends.save + wider * acts.predict + gathered)
+        evaluate = round(s.weights + s.optimizer + s.idle + s.gathered + acts.predict)
+        # A saved model that is put together has no quantised matrices.
+        gathered = s.gathered if self.ends.stays or self.model.save == "adapter" else 0
+        save = round(max(self.ends.save, self.ends.kept + gathered + acts.predict_saved))
         return Bytes(
             weights=s.weights,
             gradients=s.gradients,
@@ -126,8 +169,10 @@ class PlannedRun:
             workspace=s.workspace,
             load=self.ends.load,
             train=train,
+            evaluate=evaluate,
             save=save,
-            total=max(self.ends.load, train, save),
+            total=max(self.ends.load, train, evaluate, save),
+            idle=s.idle,
             host_per_process=s.host,
         )
 
@@ -138,7 +183,7 @@ def largest_micro_batch(
     """The largest micro-batch of at most ``most`` rows that fits ``capacity`` bytes of a device; 0:
     none does.
 
-    ``line``: activations by number of rows (:meth:`.Traces.line`).
+    ``line``: activations by number of rows (:meth:`PlannedRun.line`).
     """
     low, high = 0, most
     while low < high:
@@ -196,8 +241,7 @@ def of_run(
         capacity=torch.cuda.get_device_properties(0).total_memory if device == "cuda" else None,
     )
     rows = launch.micro_batch_size
-    acts = run.traces.activations(run.setting, rows=rows, length=length)
-    needed = run.with_activations(acts, accumulation=launch.accumulation)
+    needed = run.with_activations(run.activations(rows), accumulation=launch.accumulation)
     sizes = {f"{name}_bytes": value for name, value in vars(needed).items()}
     if not needed.host_per_process:
         del sizes["host_per_process_bytes"]

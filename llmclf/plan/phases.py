@@ -24,12 +24,17 @@ class Ends:
     one; with it what the saved weights are put together from."""
     predict: Precision
     """Precision of that model."""
+    kept: int
+    """Bytes of that model, and of what is kept of the training beside it."""
+    stays: bool
+    """Whether it is the trained one."""
 
 
 def ends(
     weights: Sequence[Weight],
     states: States,
     *,
+    saved: Sequence[Weight],
     model: ModelConfig,
     strategy: Strategy,
     precision: Precision,
@@ -37,18 +42,31 @@ def ends(
 ) -> Ends:
     """The two ends of a run whose training takes ``states``.
 
-    ``precision``: of training; ``capacity``: bytes of a device, None: not known.
+    ``saved``: every parameter of the model as it is saved, adapters merged; ``precision``: of
+    training; ``capacity``: bytes of a device, None: not known.
     """
     quantized, sharded = model.quantize != "none", shards_weights(strategy)
     whole = _bytes(weights, model.quantize, precision)
-    # bitsandbytes makes its layers whole on each device, and only then are they cut.
-    load = max(states.weights, whole) if quantized and sharded else states.weights
+    learning = [w for w in weights if w.learns]
+    load = states.weights
+    cut_on_loading = strategy in ("zero3", "zero3_offload")
+    if quantized and sharded:
+        # bitsandbytes makes its layers whole on each device, beside the others in fp32, and only
+        # then are they cut, or cast.
+        as_made = _bytes(weights, model.quantize, "fp32")
+        narrower = _bytes(learning, "none", "fp32") - _bytes(learning, "none", precision)
+        load = max(load, as_made - narrower * cut_on_loading)
+    elif cut_on_loading and model.tune == "lora":
+        # Added once the rest has been cut; a share of each has the size of its gradient.
+        load += _bytes(learning, "none", precision) - states.gradients
     count = sum(w.numel for w in weights)
     predict = saved_precision(model, strategy, precision, parameters=count, capacity=capacity)
     if predict is None:  # the trained model stays
-        return Ends(load, states.weights + states.optimizer + whole * quantized, precision)
+        trained = states.weights + states.optimizer + states.idle
+        return Ends(load, trained + whole * quantized, precision, kept=trained, stays=True)
     as_saved = model.quantize if model.save == "adapter" else "none"
-    return Ends(load, _bytes(weights, as_saved, predict), predict)
+    size = _bytes(saved, as_saved, predict)
+    return Ends(load, size, predict, kept=size, stays=False)
 
 
 def _bytes(weights: Sequence[Weight], quantize: Quantize, precision: Precision) -> int:

@@ -142,8 +142,11 @@ def option(run: PlannedRun, devices: Devices) -> Option:
     runs += [dataclasses.replace(run, gradient_checkpointing=True)] if supported else []
     best: tuple[int, PlannedRun, Any] | None = None
     for candidate in runs:
-        line = candidate.traces.line(candidate.setting, length=run.length)
+        line = candidate.line()
         most = largest_micro_batch(candidate, devices.capacity, most=4096, line=line)
+        if most < wanted == per_device:  # then no gradients wait for those of other micro-batches
+            alone = candidate.with_activations(line(wanted), accumulation=1)
+            most = wanted if alone.total <= devices.capacity else most
         if best is None or min(most, wanted) > min(best[0], wanted):
             best = (most, candidate, line)
         if best[0] >= wanted:
@@ -152,7 +155,7 @@ def option(run: PlannedRun, devices: Devices) -> Option:
     largest, taken, line = best
     rows = min(largest, wanted)
     accumulation = -(-per_device // max(rows, 1))
-    sizes = taken.with_activations(line(max(rows, 1)), accumulation=max(2, accumulation))
+    sizes = taken.with_activations(line(max(rows, 1)), accumulation=accumulation)
     host = sizes.host_per_process * min(run.world_size, devices.per_machine)
     exceeds = devices.host_memory is not None and host > devices.host_memory
     return dataclasses.replace(

@@ -69,8 +69,13 @@ class States:
     to the update."""
     optimizer: int = 0
     """Bytes of Adam's moments and step counts, and with ZeRO of the fp32 master copy."""
+    idle: int = 0
+    """Bytes beside weights and optimizer that stay when no pass runs, also after training: DDP's
+    buckets; ZeRO-3's gradients and its bucket."""
     workspace: int = 0
     """Bytes of buffers for communication, gathered and dequantised weights: an upper bound."""
+    gathered: int = 0
+    """Of them those that a forward pass alone takes: gathered and dequantised weights."""
     step_workspace: int = 0
     """Bytes that the update takes on top of the states, when no activations are there."""
     host: int = 0
@@ -126,7 +131,7 @@ def model_states(
     ``weights``: what :func:`inventory` lists; ``world_size``: number of devices.
     """
     if strategy in ("single", "ddp"):
-        return _replicated(weights, precision, quantize)
+        return _replicated(weights, precision, quantize, buckets=strategy == "ddp")
     if strategy == "fsdp2":
         return _fully_sharded(weights, world_size, precision, quantize)
     if strategy in ("zero1", "zero2"):
@@ -146,15 +151,18 @@ def quantized_bytes(weight: Weight, quantize: Quantize) -> int:
     return -(-weight.numel // 2) + scales + FP32 * -(-scales // NF4_BLOCK_OF_BLOCKS) + NF4_TABLES
 
 
-def _replicated(weights: Sequence[Weight], precision: Precision, quantize: Quantize) -> States:
-    # DDP's buckets are the gradients themselves (gradient_as_bucket_view).
+def _replicated(
+    weights: Sequence[Weight], precision: Precision, quantize: Quantize, *, buckets: bool
+) -> States:
     learning = [w for w in weights if w.learns]
     count = _numel(learning)
     return States(
         weights=sum(stored(w, quantize, _autocast_size(w, precision)) for w in weights),
         gradients=FP32 * count,
         optimizer=ADAM_MOMENTS * count + FP32 * len(learning),
+        idle=FP32 * count * buckets,
         workspace=_dequantized(weights, quantize),
+        gathered=_dequantized(weights, quantize),
     )
 
 
@@ -202,6 +210,7 @@ def _zero_1_2(
         gradients=size * gradients,
         optimizer=(FP32 + ADAM_MOMENTS) * owned + FP32 * len(groups),
         workspace=size * REDUCE_BUCKET + _dequantized(weights, quantize),
+        gathered=_dequantized(weights, quantize),
         # The gradient of one group at a time, flattened, and its fp32 copy.
         step_workspace=(FP32 + size) * max(part.values(), default=0),
     )
@@ -242,10 +251,15 @@ def _zero_3(
             * (-(-w.numel // world_size) * world_size)
             for w in small
         )
-    large = _numel(weights) - _numel(small)
-    gathered = min(large, MAX_LIVE_PARAMETERS) if world_size > 1 or offload else 0
+    large = [w for w in weights if w.numel > PERSISTENCE_THRESHOLD]
+    gathered = 0
+    if world_size > 1 or offload:
+        gathered = min(sum(stored(w, quantize, size) for w in large), size * MAX_LIVE_PARAMETERS)
+        # While a matrix is put together, what has come from the ranks is still there.
+        gathered += max((stored(w, quantize, size) for w in large if w.matrix), default=0)
     owned = sum(-(-w.numel // world_size) for w in weights if w.learns)
-    workspace = size * (REDUCE_BUCKET + gathered) + _dequantized(weights, quantize)
+    forward = gathered + _dequantized(weights, quantize)
+    bucket = size * REDUCE_BUCKET
     # What no partitioning of parameters reaches.
     whole = persistent + sum(_beside_the_parameter(w, quantize) for w in weights)
     partitions = sum(_partition_3(w, quantize, size, world_size) for w in weights)
@@ -253,12 +267,16 @@ def _zero_3(
     if offload:
         # The gradients lie there twice: as they are added up, and in fp32 for the update.
         host = partitions + (size + FP32) * owned + optimizer
-        return States(weights=whole, workspace=workspace, host=host)
+        return States(
+            weights=whole, idle=bucket, workspace=bucket + forward, gathered=forward, host=host
+        )
     return States(
         weights=partitions + whole,
         gradients=size * owned,
         optimizer=optimizer,
-        workspace=workspace,
+        idle=size * owned + bucket,
+        workspace=bucket + forward,
+        gathered=forward,
         step_workspace=FP32 * min(owned, SUB_GROUP),
     )
 
@@ -299,7 +317,8 @@ def _fully_sharded(
     weights: Sequence[Weight], world_size: int, precision: Precision, quantize: Quantize
 ) -> States:
     """FSDP2 cuts each parameter along its first dimension and pads to the largest shard; one block
-    is gathered while the next one is fetched, and its gradient is reduced in fp32."""
+    is gathered while the next one is fetched, and the gradient of what learns in it is reduced in
+    fp32."""
     compute = BF16 if precision == "bf16" else FP32
 
     def shard(weight: Weight) -> int:
@@ -307,24 +326,36 @@ def _fully_sharded(
 
     learning = [w for w in weights if w.learns]
     owned = sum(map(shard, learning))
-    blocks: dict[int | None, int] = {}
-    for weight in weights:
-        blocks[weight.block] = blocks.get(weight.block, 0) + weight.numel
     # What is in no block (embeddings, head) is the root unit, gathered as long as a pass lasts.
-    largest = max((n for block, n in blocks.items() if block is not None), default=0)
+    sizes = [
+        (w.block, stored(w, quantize, compute) - _beside_the_parameter(w, quantize))
+        for w in weights
+    ]
+    root = sum(size for block, size in sizes if block is None)
     many = world_size > 1
-    gathered = compute * (blocks.get(None, 0) + 2 * largest) + FP32 * largest
+    gathered = many * (root + 2 * _largest_block(sizes)) + _dequantized(weights, quantize)
+    reduced = _largest_block((w.block, FP32 * w.numel) for w in learning)
     return States(
         weights=sum(
             FP32 * shard(w)
             if quantize == "none" or not w.quantizable
-            else -(-quantized_bytes(w, quantize) // world_size)
+            else _partition_3(w, quantize, FP32, world_size) + _beside_the_parameter(w, quantize)
             for w in weights
         ),
         gradients=FP32 * owned,
         optimizer=ADAM_MOMENTS * owned + FP32 * len(learning),
-        workspace=gathered * many + _dequantized(weights, quantize),
+        workspace=gathered + many * reduced,
+        gathered=gathered,
     )
+
+
+def _largest_block(sizes: Iterable[tuple[int | None, int]]) -> int:
+    """Bytes of the block that has the most of them, by pairs of a block's index and bytes."""
+    blocks: dict[int, int] = {}
+    for block, size in sizes:
+        if block is not None:
+            blocks[block] = blocks.get(block, 0) + size
+    return max(blocks.values(), default=0)
 
 
 def _by_group(weights: Iterable[Weight]) -> dict[int, list[Weight]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import release_memory, set_seed
 from peft import PeftModel
 from rich.console import Console
 from torch import nn
@@ -188,6 +188,7 @@ class PreparedFineTune:
         about to take their place."""
         self.model = None
         self.accelerator.free_memory()
+        release_memory()  # accelerate collects garbage before it lets go of the engine
 
     def save(self, best: Path, folder: Path, fitted: Calibration) -> None:
         """Write the model folder: the best weights, calibrated, put together in the host memory of

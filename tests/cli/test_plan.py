@@ -139,7 +139,7 @@ def made(tune: Any, strategy: Any, *, checkpointing: bool = False, fits: bool = 
         quantize="none",
         strategy=strategy,
         devices=1 if strategy == "single" else 8,
-        bytes=Bytes(1, 1, 1, 1, 1, load=1, train=5, save=2, total=5),
+        bytes=Bytes(1, 1, 1, 1, 1, load=1, train=5, evaluate=4, save=2, total=5, idle=0),
         fits=fits,
         micro_batch_size=4,
         gradient_checkpointing=checkpointing,
@@ -214,7 +214,9 @@ def printed(width: int, strategy: Any = LONG) -> str:
     """A plan of large numbers, of a strategy with a long name, and of all that can be wrong."""
     parts = (int(gigabytes * 1e9) for gigabytes in (1111.1, 222.2, 333.3, 44.4, 5.5))
     most = 6_666_600_000_000
-    sizes = Bytes(*parts, load=most // 5, train=most, save=most // 4, total=most)
+    sizes = Bytes(
+        *parts, load=most // 5, train=most, evaluate=0, save=most // 4, idle=0, total=most
+    )
     fine = dataclasses.replace(
         made("full", strategy), bytes=sizes, micro_batch_size=4096, largest_micro_batch=3987
     )

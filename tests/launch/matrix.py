@@ -4,7 +4,8 @@
         tests/launch/matrix.py FOLDER PASS CELL [CELL ...]
 
 PASS is ``unbroken``; ``killed``, which is left for dead after step 3, the newest checkpoint being
-of step 2; or ``resumed``, which goes on from there. Each cell is one experiment with a run folder
+of step 2; ``resumed``, which goes on from there; or ``measured``, which notes what each rank holds
+in memory. Each cell is one experiment with a run folder
 FOLDER/CELL of its own, beside what was seen while it ran (FOLDER/CELL.json).
 """
 
@@ -16,6 +17,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ LIKE_A_LARGE_MODEL = {
 }
 """DeepSpeed's thresholds (elements), scaled down as the models are: several buckets and sub-groups,
 and nothing stays gathered for being small."""
+PLANNED_BY = {
+    "REDUCE_BUCKET": "reduce_bucket_size",
+    "PERSISTENCE_THRESHOLD": "stage3_param_persistence_threshold",
+    "MAX_LIVE_PARAMETERS": "stage3_max_live_parameters",
+    "SUB_GROUP": "sub_group_size",
+}
+"""What the planner calls them."""
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "compatibility"
 """What docs/compatibility.md is made from (make docs)."""
 
@@ -170,8 +179,12 @@ def watch(seen: dict[str, list[str]], *, die: bool) -> None:
 def scale_down() -> None:
     """Have DeepSpeed treat these models as it treats large ones."""
     from llmclf.compat.accelerate import deepspeed_settings
+    from llmclf.plan import states
     from llmclf.train import engine
 
+    for name, setting in PLANNED_BY.items():
+        assert hasattr(states, name)
+        setattr(states, name, LIKE_A_LARGE_MODEL[setting])
     own = engine.own_deepspeed_settings
 
     def scaled(accelerator: Any, config: Any) -> None:
@@ -179,6 +192,41 @@ def scale_down() -> None:
         deepspeed_settings(accelerator)["zero_optimization"] |= LIKE_A_LARGE_MODEL
 
     engine.own_deepspeed_settings = scaled
+
+
+def measure(target: Path, run: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
+    """Run, and write the bytes of this rank by phase, and those that were planned for it, into
+    TARGET-RANK.json."""
+    from llmclf.train.fine_tune import PreparedFineTune
+    from tests.launch.live_bytes import counted
+
+    plans: list[Callable[[], Any]] = []
+    original = PreparedFineTune.run
+
+    def noted(method: Any, *arguments: Any) -> Any:
+        plans.append(planner(method))
+        return original(method, *arguments)
+
+    PreparedFineTune.run = noted  # type: ignore[method-assign]
+    try:
+        with counted() as counter:
+            run(*arguments, **settings)
+    finally:
+        PreparedFineTune.run = original  # type: ignore[method-assign]
+    found = {"peak": counter.peak, "end": counter.end, **plans[0]()}
+    rank = os.environ.get("RANK", "0")
+    Path(f"{target}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def planner(method: Any) -> Callable[[], dict[str, Any]]:
+    """The plan of a run, as --dry-run shows it, and the bytes of the model's buffers, which no plan
+    counts; to be made later."""
+    from llmclf.plan import footprint
+
+    config, model, train = method.meta_model.config, method.builder.config, method.config
+    how = {"launch": method.launch, "length": int(method.task.train.lengths.max())}
+    buffers = sum(b.nbytes for b in method.meta_model.buffers())
+    return lambda: {"plan": footprint.of_run(config, model, train, **how), "buffers": buffers}
 
 
 def full_gradient(parameter: Any) -> Any:
@@ -204,7 +252,8 @@ def main(folder: Path, which: str, cells: list[str]) -> None:
     quieten()
     console = Console(quiet=True)
     seen: dict[str, Any] = {}
-    watch(seen, die=which == "killed")
+    if which != "measured":
+        watch(seen, die=which == "killed")
     scale_down()
     if "ACCELERATE_USE_FSDP" in os.environ and not torch.cuda.is_available():
         believe()
@@ -215,6 +264,9 @@ def main(folder: Path, which: str, cells: list[str]) -> None:
             data = data or prepare_data(one, console)
             seen.clear()
             try:
+                if which == "measured":
+                    measure(folder / name, run, one, data=data, console=console)
+                    continue
                 run(one, data=data, resume=which == "resumed", console=console)
             except LeftForDeadError:
                 continue

@@ -107,13 +107,7 @@ class Matrix:
 
     def launch(self, strategy: str, folder: Path, which: str) -> None:
         folder.mkdir(exist_ok=True)
-        done = run(
-            "-m", "accelerate.commands.launch",
-            "--config_file", f"launch/accelerate/{strategy}.yaml",
-            "--num_processes", "1" if strategy == "single" else "2",
-            "--main_process_port", str(free_port()),
-            "tests/launch/matrix.py", str(folder), which, *self.cells(strategy),
-        )  # fmt: skip
+        done = run_ranks(strategy, folder, which, self.cells(strategy))
         assert (done.returncode == 0) == (which != "killed"), done.stderr[-3000:]
 
     def read_by_strangers(self, folder: Path) -> dict[str, Any]:
@@ -126,6 +120,20 @@ class Matrix:
         done = run("tests/launch/reload.py", str(told), str(asked), *map(str, models))
         assert done.returncode == 0, done.stderr[-3000:]
         return {Path(k).parent.name: v for k, v in json.loads(told.read_text()).items()}
+
+
+def run_ranks(
+    strategy: str, folder: Path, which: str, cells: list[str], *, ranks: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``ranks``: None: two, or one where nothing is parallel."""
+    ranks = ranks or (1 if strategy == "single" else 2)
+    return run(
+        "-m", "accelerate.commands.launch",
+        "--config_file", f"launch/accelerate/{strategy}.yaml",
+        "--num_processes", str(ranks),
+        "--main_process_port", str(free_port()),
+        "tests/launch/matrix.py", str(folder), which, *cells,
+    )  # fmt: skip
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from llmclf.plan.activations import Setting, Traces, at_depth
 from llmclf.plan.footprint import PlannedRun
 from llmclf.train.config import TrainConfig
 from llmclf.train.optimizer import build_optimizer
+from tests.gpu import free_workspaces
 
 ROWS, LENGTH = 16, 64
 
@@ -184,7 +185,10 @@ def test_lists_per_block_are_cut_with_the_blocks() -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_peak_is_that_of_a_gpu(method: Any, checkpointing: bool) -> None:
-    """Two steps of one micro-batch of the real MiniLM, against the allocator's own count."""
+    """Two steps of one micro-batch of the real MiniLM, against the allocator's own count; what
+    cuBLAS takes, and what tests before this one have left, is no part of it."""
+    free_workspaces()
+    before = torch.cuda.memory_allocated()
     rows, length = 64, 256
     model = ModelConfig(checkpoint="minilm-l6", tune=method)
     tuned = real_model(model, checkpointing=checkpointing)
@@ -213,6 +217,6 @@ def test_peak_is_that_of_a_gpu(method: Any, checkpointing: bool) -> None:
         gradient_checkpointing=checkpointing,
         length=length,
     )
-    acts = run.traces.activations(run.setting, rows=rows, length=length)
-    estimate = run.with_activations(acts, accumulation=1).total
-    assert estimate == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.1)
+    estimate = run.with_activations(run.activations(rows), accumulation=1).train
+    peak = torch.cuda.max_memory_allocated() - before - free_workspaces()
+    assert estimate == pytest.approx(peak, rel=0.1)

@@ -23,7 +23,9 @@ def ends_of(
     config: PretrainedConfig = known_config(checkpoint)
     config.num_labels = 2
     settings = ModelConfig(checkpoint=checkpoint, **model)
-    weights = Traces(config).inventory(settings, TrainConfig())
+    traces = Traces(config)
+    weights = traces.inventory(settings, TrainConfig())
+    merged = settings if settings.save == "adapter" else ModelConfig(checkpoint=checkpoint)
     states = model_states(
         weights,
         strategy=strategy,
@@ -34,6 +36,7 @@ def ends_of(
     return ends(
         weights,
         states,
+        saved=traces.inventory(merged, TrainConfig()),
         model=settings,
         strategy=strategy,
         precision="bf16",
@@ -50,14 +53,14 @@ EMBEDDINGS_70B = 128_256 * 8_192
 
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
 def test_quantised_weights_are_whole_on_each_device_before_they_are_cut(strategy: Any) -> None:
-    """70B in nf4 needs 38 GB to load, whatever the number of devices."""
+    """70B in nf4 needs 40 GB to load, whatever the number of devices."""
     found = ends_of(
         "meta-llama/Meta-Llama-3-70B", strategy, capacity=24 * GB, world_size=8,
         tune="lora", quantize="nf4",
     )  # fmt: skip
     nf4 = BLOCKS_70B * (0.5 + 1 / 64)  # half a byte, and a byte of scale for each 64
-    assert found.load == pytest.approx(nf4 + 2 * EMBEDDINGS_70B, rel=0.02)
-    assert 36 * GB < found.load < 39 * GB
+    assert found.load == pytest.approx(nf4 + 4 * EMBEDDINGS_70B, rel=0.02)
+    assert 39 * GB < found.load < 41 * GB
     assert found.save > found.load  # put together again beside the shares
 
 

@@ -80,6 +80,13 @@ def test_what_this_machine_says() -> None:
     assert is_out_of_memory(numpys.value)
 
 
+@pytest.mark.gpu
+def test_what_a_gpu_says() -> None:
+    with pytest.raises(torch.OutOfMemoryError) as devices:
+        torch.empty(10**15, dtype=torch.uint8, device="cuda")
+    assert is_out_of_memory(devices.value)
+
+
 def test_a_comparison_goes_on_where_there_is_no_micro_batch_to_halve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,18 +20,21 @@ from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits, load_splits
 from llmclf.model.config import ModelConfig
 from llmclf.train import fine_tune
+from llmclf.train.checkpoint import Checkpoints
 from llmclf.train.config import TrainConfig
 from llmclf.train.fine_tune import PreparedFineTune
 from llmclf.train.saved import SavedModel, precision_to_predict
+from tests.gpu import free_workspaces
 from tests.tiny import write_corpus
 
 
 def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> PreparedFineTune:
-    """``kwargs``: of ``prepare`` itself, or of TrainConfig."""
+    """``kwargs``: of ``prepare`` itself, of TrainConfig, or ``tune``."""
+    tune = kwargs.pop("tune", "full")
     own = {name: kwargs.pop(name) for name in ("weights", "max_length") if name in kwargs}
     return fine_tune.prepare(
         splits,
-        model_config=ModelConfig(checkpoint=str(checkpoint)),
+        model_config=ModelConfig(checkpoint=str(checkpoint), tune=tune),
         config=TrainConfig(precision="fp32", **kwargs),
         seed=0,
         **({"max_length": None} | own),
@@ -113,6 +116,29 @@ def test_one_model_at_a_time_is_on_the_device(
     prepared.run(tmp_path, Console(quiet=True))
     (at_loading,) = seen
     assert at_loading < before - 0.9 * size
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_nothing_trained_stays_on_a_gpu(
+    splits: Splits, bert: Path, tmp_path: Path, tune: Any
+) -> None:
+    """By the allocator's own count, with no other garbage collection than ours."""
+    free_workspaces()
+    before = torch.cuda.memory_allocated()
+    prepared = prepare(splits, bert, tune=tune, max_steps=2)
+    size = sum(p.nbytes for p in prepared.model.parameters())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", prepared.accelerator)
+    _, engine = prepared.train(checkpoints, tmp_path, Console(quiet=True))
+    assert torch.cuda.memory_allocated() >= before + size
+    gc.disable()
+    try:
+        del engine
+        prepared.release()
+    finally:
+        gc.enable()
+    free_workspaces()
+    assert torch.cuda.memory_allocated() - before < 0.1 * size
 
 
 def live_bytes() -> int:
