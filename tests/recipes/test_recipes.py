@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from llmclf import Experiment, FineTune, Prompt
+from llmclf import Experiment, Features, FineTune, Prompt
 from llmclf.cli.recipe_file import read_recipe
 from llmclf.config import flatten
 from tests.tiny import byte_llama  # noqa: F401
@@ -93,8 +93,12 @@ def test_help_shows_commands_and_options(path: Path, capsys: pytest.CaptureFixtu
             option = re.escape(key.replace("_", "-"))
             assert key == "method" or re.search(f"--{option}[ ,]", text)
     assert "--dry-run" in text
-    others = {"--train.epochs", "--prompt.shots", "--baseline.classifier", "--folds"}
+    others = {
+        "--train.epochs", "--prompt.shots", "--baseline.classifier", "--features.pooling",
+        "--folds",
+    }  # fmt: skip
     assert sum(option in text for option in others) == {
+        Features: 1,
         FineTune: 1,
         Prompt: 1,
     }.get(type(made), len({type(e).__name__ for e in made} if isinstance(made, list) else ()) + 1)
