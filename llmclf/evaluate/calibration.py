@@ -24,6 +24,9 @@ from llmclf.evaluate.scores import negative_log_likelihood as nll
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the search; few rows can ask for more than they can support."""
+SHARPEST = 0.5
+"""Lowest temperature beside smoothing: below, the likeliest label would be sure whatever the model
+thinks of it, and what was smoothed could not be told from 0 any more."""
 MOST_SMOOTHING = 0.5
 """Bound of the search: beyond it chance would say more than the model."""
 FEWEST_ROWS = 20
@@ -195,15 +198,18 @@ def fit_smoothing(predictions: Predictions, temperature: float) -> tuple[float, 
     """Temperature and smoothing of the lowest negative log-likelihood together.
 
     The ``temperature`` alone, and 0, unless the second number makes up for itself by the criterion
-    of Akaike (1974): a gain of more than 1 in the log-likelihood of all rows.
+    of Akaike (1974): a gain of more than 1 in the log-likelihood of all rows. A model that is not
+    sure enough gets none: smoothing helps one that is too sure.
     """
+    if temperature < SHARPEST:
+        return temperature, 0.0
 
     def loss(numbers: np.ndarray) -> float:
         tried = Calibration(temperature=float(np.exp(numbers[0])), smoothing=float(numbers[1]))
         return nll(tried.apply(predictions))
 
     start = np.array([np.log(temperature), 0.05])
-    bounds = [tuple(np.log(TEMPERATURES)), (0.0, MOST_SMOOTHING)]
+    bounds = [(np.log(SHARPEST), np.log(TEMPERATURES[1])), (0.0, MOST_SMOOTHING)]
     found = minimize(loss, start, method="Nelder-Mead", bounds=bounds)
     gain = (loss(np.array([np.log(temperature), 0.0])) - found.fun) * len(predictions.ids)
     return (float(np.exp(found.x[0])), float(found.x[1])) if gain > 1 else (temperature, 0.0)

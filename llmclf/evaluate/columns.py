@@ -28,7 +28,7 @@ class ScoreColumns:
     others."""
     multilabel: bool
     absent_C: np.ndarray
-    """Whether a label is one that no row has or is given, bool."""
+    """Whether a label is one that no row has, bool: the same for all methods of these rows."""
 
     @classmethod
     def of(cls, predictions: Predictions) -> ScoreColumns:
@@ -50,7 +50,7 @@ class ScoreColumns:
         lines = np.concatenate(
             [true & given, given, true, np.stack(others, axis=1), gaps], axis=1, dtype=np.float32
         )
-        return cls(lines, predictions.multilabel, np.logical_not((true | given).any(axis=0)))
+        return cls(lines, predictions.multilabel, np.logical_not(true.any(axis=0)))
 
     def scores(self, sums_RK: np.ndarray, rows: np.ndarray | float) -> dict[str, np.ndarray]:
         """All METRICS, each float64 (R,), from sums over resamples of ``rows`` rows, (R,) or one
@@ -58,7 +58,7 @@ class ScoreColumns:
 
         As :func:`llmclf.evaluate.scores.score` has them, but for a label that the data have and a
         resample lacks: it is left out of that resample's macro-F1. A zero would say of the method
-        what is due to the draw.
+        what is due to the draw. One that no row has counts 0 in each, given or not.
         """
         sums_RK, rows = sums_RK.astype(np.float64), np.asarray(rows, dtype=np.float64)
         labels = len(self.absent_C)
@@ -69,7 +69,7 @@ class ScoreColumns:
         present = true + given > 0
         counted = present | self.absent_C
         return {
-            "macro_f1": f1.sum(axis=1) / counted.sum(axis=1),
+            "macro_f1": f1.sum(axis=1) / np.maximum(counted.sum(axis=1), 1),
             "macro_f1_present": f1.sum(axis=1) / np.maximum(present.sum(axis=1), 1),
             "accuracy": right / rows,
             "weighted_f1": (f1 * true).sum(axis=1) / np.maximum(true.sum(axis=1), 1),

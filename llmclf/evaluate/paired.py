@@ -27,7 +27,6 @@ from llmclf.evaluate.resample import (
     StudentT,
     beyond_rows,
     corrected,
-    interval,
     of_seeds,
     p_not_above,
     p_not_below,
@@ -274,10 +273,9 @@ def _difference(
 ) -> Difference:
     a, b = (sampled[name] for name in pair)
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
-    low, high = interval(draws)
-    if p_values[0] >= ALPHA:
-        low, high = min(low, 0.0), max(high, 0.0)
-    corrected_ends = holm_interval(draws, value, *p_values)
+    low, high = holm_interval(draws, value, p_values[0], p_values[0])
+    wider = holm_interval(draws, value, *p_values)
+    corrected_ends = min(low, wider[0]), max(high, wider[1])
     p_equivalent = _outside(draws, margin, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],

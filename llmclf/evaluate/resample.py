@@ -30,7 +30,7 @@ TINY = 1e-9
 BOUNDS = dict.fromkeys(METRICS, (0.0, 1.0)) | {
     "mcc": (-1.0, 1.0),
     "nll": (0.0, np.inf),
-    "brier": (0.0, 2.0),
+    "brier": (0.0, np.inf),  # up to 2, or to the number of labels where a row may have several
 }
 """Between what each score lies."""
 
@@ -63,7 +63,8 @@ class Sampled:
         error = beyond_rows(self.values[metric], rows)
         if metric not in COUNTED:
             drawn = corrected(np.mean(rows, axis=0), value, self.only_jackknife(metric))
-            return interval(drawn), interval(with_error(drawn, error, value, bounds, rng))
+            both = with_error(drawn, error, value, bounds, rng)
+            return _around(value, interval(drawn)), _around(value, interval(both))
         means = [seeds.mean() for seeds in self.values[metric]]
         of_rows = shape(means, self.jackknife[metric], self.unseen[metric], bounds)
         alone = _around(value, of_rows.quantiles(0.025, 0.975))

@@ -69,8 +69,10 @@ def unseen(columns: ScoreColumns, sums_K: np.ndarray, rows: int) -> dict[str, Un
     one = np.eye(labels)
     right[:, : 3 * labels] = np.tile(one, 3)
     right[:, 3 * labels] = 1
-    others = np.where(one > 0, 0, given + 1e-9)  # a label is given where it is usually given
-    wrong[:, labels : 2 * labels] = others / np.maximum(others.sum(axis=1, keepdims=True), 1e-12)
+    # A label is given where it is usually given; beside one that is always given, any other.
+    others = np.where(one > 0, 0, given)
+    others = np.where(others.any(axis=1, keepdims=True), others, np.where(one > 0, 0, support))
+    wrong[:, labels : 2 * labels] = others / np.maximum(others.sum(axis=1, keepdims=True), 1)
     wrong[:, 2 * labels : 3 * labels] = one
     known = support > 0 if support.any() else np.ones(labels, bool)
     right, wrong = right[known], wrong[known]

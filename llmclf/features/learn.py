@@ -39,7 +39,10 @@ def learn(
     folds = cross_validation(config.search_folds, targets, groups, seed)
     smallest = min((len(learnt) for learnt, _ in folds), default=len(rows))
     several = targets.ndim == 2
-    learner, grid = _learner(config, smallest, seed, several=several)
+    labels = 2 if several else len(np.unique(targets))
+    if config.classifier == "nearest_centroid" and smallest <= labels:
+        folds, smallest = [], len(rows)  # the spread within labels would be unknown
+    learner, grid = _learner(config, smallest, labels, seed, several=several)
     layer = next(iter(states))
     best: dict[str, Any] = {name: values[0] for name, values in grid.items()}
     macro_f1 = None
@@ -58,13 +61,13 @@ def learn(
 
 
 def _learner(
-    config: FeaturesConfig, rows: int, seed: int, *, several: bool
+    config: FeaturesConfig, rows: int, labels: int, seed: int, *, several: bool
 ) -> tuple[Pipeline, dict[str, list[Any]]]:
     """Scaling and classifier, unfitted, and its grid, whose first values are the default.
 
-    ``rows``: what the smallest fold holds: there cannot be more neighbours.
+    ``rows``: what the smallest fold holds: there cannot be more neighbours; ``labels``: in them.
     """
-    model, settings = _classifier(config.classifier, rows, seed)
+    model, settings = _classifier(config.classifier, rows, labels, seed)
     prefix = "classifier__estimator__" if several else "classifier__"
     steps = [("scale", StandardScaler())]
     if config.classifier.startswith("nearest"):
@@ -73,17 +76,20 @@ def _learner(
     return Pipeline(steps), {prefix + name: values for name, values in settings.items()}
 
 
-def _classifier(name: str, rows: int, seed: int) -> tuple[Any, dict[str, list[Any]]]:
+def _classifier(name: str, rows: int, labels: int, seed: int) -> tuple[Any, dict[str, list[Any]]]:
     if name == "logistic_regression":
         strengths = [0.01, 0.001, 0.003, 0.03, 0.1]
         return LogisticRegression(tol=1e-3, max_iter=1000), {"C": strengths}
     if name == "linear_svm":
         return LinearSVC(random_state=seed), {"C": [0.001, 0.00003, 0.0003, 0.01, 0.1]}
-    if name == "nearest_centroid":
+    if name == "nearest_centroid" and rows > labels:
         return NearestCentroid(), {"shrink_threshold": [None, 0.5]}
-    assert name == "nearest_neighbours", name
+    assert name in ("nearest_neighbours", "nearest_centroid"), name
     model = KNeighborsClassifier(metric="cosine", algorithm="brute", weights="distance")
-    return model, {"n_neighbors": [k for k in (15, 5, 1, 45) if k <= rows] or [1]}
+    return model, {
+        "n_neighbors": [k for k in (15, 5, 1, 45) if k <= rows and name != "nearest_centroid"]
+        or [1]
+    }
 
 
 def scored_by(classifier: str, multilabel: bool) -> str:

@@ -142,6 +142,17 @@ def test_the_right_share_of_chance_is_found(chance: float) -> None:
         assert smooth["nll"] < sharp["nll"] - 0.05 and smooth["ece"] < sharp["ece"]
 
 
+def test_what_was_smoothed_can_be_told_again() -> None:
+    """A report shows calibration before and after; both are of the predictions as calibrated."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        p = rng.dirichlet((0.5, 0.3, 0.2), 60)
+        found = replace(drawn(60, 1.0, seed), probabilities=p)
+        fitted = fit(found, smooth=True)
+        undone = fitted.undo(fitted.apply(found))
+        assert score(undone)["nll"] == pytest.approx(score(found)["nll"], abs=1e-3)
+
+
 def test_smoothing_that_gains_next_to_nothing_is_left_out() -> None:
     found = [fit(drawn(200, 1.5, seed), smooth=True).smoothing for seed in range(40)]
     assert sum(share > 0 for share in found) <= 8  # of chance alone, one in six would gain enough

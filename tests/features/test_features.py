@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -132,6 +133,27 @@ def test_a_run_of_each_classifier(
     found_NC = loaded.probabilities(test["text"].tolist())
     expected = test[[f"p_{label}" for label in loaded.labels]].to_numpy()
     np.testing.assert_allclose(found_NC, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_row_or_two_of_each_label(
+    bert: Path, corpus: Path, tmp_path: Path, classifier: str, each: int
+) -> None:
+    lines = corpus.read_text(encoding="utf-8").splitlines()
+    by_label: dict[str, list[str]] = {}
+    for line in lines[1:]:
+        by_label.setdefault(line.rpartition(",")[2], []).append(line)
+    few = [line for rows in by_label.values() for line in rows[:each]]
+    rest = [line for rows in by_label.values() for line in rows[each : each + 5]]
+    for name, part in (("train.csv", few), ("test.csv", rest)):
+        (tmp_path / name).write_text("\n".join([lines[0], *part]) + "\n", encoding="utf-8")
+    made = experiment(bert, tmp_path / "train.csv", tmp_path / "run", classifier=classifier)
+    data = DataConfig(
+        source=str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"), validation_fraction=0
+    )
+    folder = run(dataclasses.replace(made, data=data), console=QUIET)
+    assert load_run(folder).results["test"]["n"] == 15
 
 
 def test_two_ranks_give_what_one_gives(bert: Path, corpus: Path, tmp_path: Path) -> None:
