@@ -198,17 +198,14 @@ def fit_smoothing(predictions: Predictions, temperature: float) -> tuple[float, 
     """Temperature and smoothing of the lowest negative log-likelihood together.
 
     The ``temperature`` alone, and 0, unless the second number makes up for itself by the criterion
-    of Akaike (1974): a gain of more than 1 in the log-likelihood of all rows. A model that is not
-    sure enough gets none: smoothing helps one that is too sure.
+    of Akaike (1974): a gain of more than 1 in the log-likelihood of all rows.
     """
-    if temperature < SHARPEST:
-        return temperature, 0.0
 
     def loss(numbers: np.ndarray) -> float:
         tried = Calibration(temperature=float(np.exp(numbers[0])), smoothing=float(numbers[1]))
         return nll(tried.apply(predictions))
 
-    start = np.array([np.log(temperature), 0.05])
+    start = np.array([np.log(max(temperature, SHARPEST)), 0.05])
     bounds = [(np.log(SHARPEST), np.log(TEMPERATURES[1])), (0.0, MOST_SMOOTHING)]
     found = minimize(loss, start, method="Nelder-Mead", bounds=bounds)
     gain = (loss(np.array([np.log(temperature), 0.0])) - found.fun) * len(predictions.ids)
