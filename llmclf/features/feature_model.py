@@ -150,7 +150,7 @@ class FeatureModel:
 
 def _probe(frozen: FrozenModel, layer: int) -> np.ndarray:
     """State of PROBE, float32 (D,)."""
-    return np.asarray(frozen.states(_rows([PROBE], None))[0][layer][0])
+    return frozen.fresh(_rows([PROBE], None), layer)[0]
 
 
 def _rows(texts: list[str], pairs: list[str] | None) -> Split:

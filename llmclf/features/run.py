@@ -20,7 +20,7 @@ from llmclf.evaluate.outcome import Outcome
 from llmclf.features.config import FeaturesConfig
 from llmclf.features.feature_model import FeatureModel
 from llmclf.features.learn import learn, scored_by
-from llmclf.features.states import FrozenModel, forget
+from llmclf.features.states import FrozenModel
 from llmclf.supervise.gpus import idle_gpus
 from llmclf.supervise.waiting import doing
 
@@ -147,8 +147,8 @@ class FeaturesRun:
         test = self.splits.test
 
         def classify(row: int) -> object:
-            forget()
-            return model.predict(test.take([row]))
+            alone = test.take([row])
+            return model.predict(alone, self.frozen.fresh(alone, model.layer))
 
         return one_by_one(classify, len(test))
 

@@ -48,11 +48,6 @@ class _State:
 _kept: dict[tuple[Any, ...], dict[bytes, _State]] = {}
 
 
-def forget() -> None:
-    """Drop all states that are kept."""
-    _kept.clear()
-
-
 @dataclass(frozen=True)
 class OneProcess:
     """In the place of an Accelerator where new texts are classified, outside of a run."""
@@ -134,7 +129,10 @@ class FrozenModel:
         found: dict[bytes, _State] = {}
         for start in range(0, len(new), CHUNK):
             rows = new[start : start + CHUNK]
-            found |= zip((keys[i] for i in rows), self._compute(split.take(rows)), strict=True)
+            started = time.perf_counter()
+            computed = self._compute(split.take(rows))
+            each = (time.perf_counter() - started) / len(rows)
+            found |= {keys[i]: _State(s.copy(), each) for i, s in zip(rows, computed, strict=True)}
         if _size(_kept) + _size({(): found}) <= MOST_KEPT_BYTES:
             kept |= found
         chosen = [kept[key] if key in kept else found[key] for key in keys]
@@ -150,9 +148,14 @@ class FrozenModel:
         settings = (model.checkpoint, model.quantize, self.precision, self.pooling)
         return (*settings, self.layers, self.max_length)
 
-    def _compute(self, split: Split) -> list[_State]:
-        """The states of these rows, divided over the ranks."""
-        backbone, started = self.backbone, time.perf_counter()
+    def fresh(self, split: Split, layer: int) -> np.ndarray:
+        """States of all rows in one layer, float32 (N, D), computed now, whatever is kept; all
+        ranks call it."""
+        return self._compute(split)[:, self.layers.index(layer)]
+
+    def _compute(self, split: Split) -> np.ndarray:
+        """The states of these rows, float32 (N, L, D), divided over the ranks."""
+        backbone = self.backbone
         encoded = encode(split, self.tokenizer, self.max_length)
         check_tokens(encoded, self.tokenizer, backbone, self.model_config.checkpoint)
         device = self.accelerator.device
@@ -163,11 +166,7 @@ class FrozenModel:
             self.accelerator,
             batch_size=self.batch_size,
         )
-        each = (time.perf_counter() - started) / len(split)
-        return [
-            _State(np.array(row), each)
-            for row in pooled_NK.reshape(len(split), len(self.layers), -1)
-        ]
+        return pooled_NK.reshape(len(split), len(self.layers), -1)
 
 
 class _Pooled(nn.Module):

@@ -33,7 +33,7 @@ def rows(texts: list[str]) -> Split:
 
 
 def frozen(checkpoint: Path, **settings: Any) -> FrozenModel:
-    states.forget()
+    states._kept.clear()
     return FrozenModel.of(
         LanguageModelConfig(checkpoint=str(checkpoint)),
         FeaturesConfig(**settings),
@@ -102,6 +102,26 @@ def test_a_text_is_computed_once(bert: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(states, "MOST_KEPT_BYTES", 0)
     kept_none, _ = frozen(bert).states(rows(TEXTS))
     np.testing.assert_allclose(kept_none[layer], first[layer][:3], atol=1e-6)
+
+
+def test_another_seed_computes_no_state_again(
+    bert: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even behind the timing of texts that come alone, which are computed each time."""
+    made = experiment(bert, corpus, tmp_path / "one", search_folds=2)
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, seed=0))
+    sizes: list[int] = []
+    real = FrozenModel._compute
+    monkeypatch.setattr(
+        FrozenModel, "_compute", lambda self, s: sizes.append(len(s)) or real(self, s)
+    )
+    states._kept.clear()
+    run(made, console=QUIET)
+    assert sum(sizes) > 300
+    sizes.clear()
+    folder = run(dataclasses.replace(made, seed=1, output_dir=tmp_path / "two"), console=QUIET)
+    assert set(sizes) == {1}
+    assert load_run(folder).results["cost"]["predict_seconds"] > 0
 
 
 CLASSIFIERS = ("logistic_regression", "linear_svm", "nearest_centroid", "nearest_neighbours")
@@ -192,7 +212,6 @@ def test_another_checkpoint_by_the_same_name_is_refused(
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))
     model.save_pretrained(copy)
-    states.forget()
     with pytest.raises(DataError, match="is not the model that the classifier was learnt on"):
         load_run(folder).classify(["a text"])
     (folder / "model" / "features.json").write_text("{}")
