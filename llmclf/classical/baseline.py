@@ -63,12 +63,10 @@ class Baseline:
 
     def probabilities(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
         """Return float64 (N, C), in the order of ``labels``, calibrated."""
+        documents = joined(texts, pairs, learn.PAIR)
         raw_NC = learn.probabilities(
-            self.pipeline, joined(texts, pairs, learn.PAIR), self.multilabel
+            self.pipeline, documents, len(self.labels), multilabel=self.multilabel
         )
-        if not self.multilabel:
-            seen_NC, raw_NC = raw_NC, np.zeros((len(texts), len(self.labels)))
-            raw_NC[:, self.pipeline.classes_] = seen_NC  # a label may be missing in training
         return self.calibration.probabilities(raw_NC, multilabel=self.multilabel)
 
     @property

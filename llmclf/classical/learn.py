@@ -68,12 +68,16 @@ def learn(config: BaselineConfig, train: Split, seed: int) -> tuple[Pipeline, di
     threads = -1 if config.classifier == "random_forest" else 1
     with joblib.parallel_config("threading", n_jobs=threads), _little_memory():
         learner, chosen = _search(config, counts, train, rows[: config.search_rows], seed)
-        with _quiet():
-            learner.fit(counts[rows], train.targets[rows])
-    if not _converged(learner[-1]):
-        chosen["converged"] = False
+        chosen |= fit_quietly(learner, counts[rows], train.targets[rows])
     chosen |= {"rows": len(rows), "terms": counts.shape[1]}
     return Pipeline([("count", vectorizer), *learner.steps]), chosen
+
+
+def fit_quietly(learner: Pipeline, inputs: Any, targets: np.ndarray) -> dict[str, Any]:
+    """Fit the learner; ``converged``: False, where it did not come to its end, else nothing."""
+    with _quiet():
+        learner.fit(inputs, targets)
+    return {} if _converged(learner[-1]) else {"converged": False}
 
 
 @contextmanager
@@ -146,18 +150,29 @@ def _search(
             ("classifier", OneVsRestClassifier(model) if several else model),
         ]
     )
-    best: dict[str, Any] = {name: values[0] for name, values in grid.items()}
-    macro_f1 = None
-    if folds:
-        search = GridSearchCV(
-            learner, grid, scoring="f1_macro", cv=folds, refit=False, error_score="raise"
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a rare label may be absent from a fold
-            search.fit(counts[rows], targets)
-        best, macro_f1 = search.best_params_, float(search.best_score_)
+    best, macro_f1 = best_settings(learner, grid, counts[rows], targets, folds)
     chosen = {name.rpartition("__")[2]: value for name, value in best.items()}
     return learner.set_params(**best), {**chosen, "cv_macro_f1": macro_f1}
+
+
+def best_settings(
+    learner: Pipeline,
+    grid: dict[str, list[Any]],
+    inputs: Any,
+    targets: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+) -> tuple[dict[str, Any], float | None]:
+    """The settings of the grid with the highest macro-F1 in cross-validation, and that; the first
+    ones, and None, where there are no folds."""
+    if not folds:
+        return {name: values[0] for name, values in grid.items()}, None
+    search = GridSearchCV(
+        learner, grid, scoring="f1_macro", cv=folds, refit=False, error_score="raise"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a rare label may be absent from a fold
+        search.fit(inputs, targets)
+    return search.best_params_, float(search.best_score_)
 
 
 def cross_validation(
@@ -213,9 +228,20 @@ def scored_by(classifier: str, multilabel: bool) -> str:
 
 
 def probabilities(
-    pipeline: Pipeline, documents: list[str] | np.ndarray, multilabel: bool
+    pipeline: Pipeline, inputs: list[str] | np.ndarray, labels: int, *, multilabel: bool
 ) -> np.ndarray:
-    """Return (N, classes seen in training), from texts, or from what the pipeline reads.
+    """Probabilities of ``labels`` labels, float64 (N, C), from what the pipeline reads; 0 for a
+    label that it has never seen."""
+    given_NC = _of_seen(pipeline, inputs, multilabel).astype(np.float64)
+    if multilabel:
+        return given_NC
+    wide_NC = np.zeros((len(given_NC), labels))
+    wide_NC[:, pipeline.classes_] = given_NC
+    return wide_NC
+
+
+def _of_seen(pipeline: Pipeline, inputs: list[str] | np.ndarray, multilabel: bool) -> np.ndarray:
+    """Return (N, classes seen in training).
 
     Margins become probabilities without a fit, so that the likeliest label stays the one the
     margins decide for. They are not calibrated.
@@ -224,8 +250,8 @@ def probabilities(
     # Of several labels the first one's would be asked, which may have had no choice.
     if hasattr(getattr(model, "estimator", model) if multilabel else model, "predict_proba"):
         with _little_memory():
-            return pipeline.predict_proba(documents)
-    margins = pipeline.decision_function(documents)
+            return pipeline.predict_proba(inputs)
+    margins = pipeline.decision_function(inputs)
     if multilabel:
         # A margin of 0 is a no to scikit-learn, and what it gives a label never seen in training.
         return np.where(margins > 0, expit(margins), np.minimum(expit(margins), BELOW_HALF))

@@ -52,6 +52,12 @@ class Split:
     places: list[int] | None = None
     """Number of each row in the file it comes from, from 0; None where there is no file."""
 
+    @classmethod
+    def of_texts(cls, texts: list[str], pairs: list[str] | None = None) -> Split:
+        """New texts, numbered, whose labels nobody knows."""
+        ids = [str(i) for i in range(len(texts))]
+        return cls(ids, texts, pairs, targets=np.zeros(len(texts), np.int64), groups=None)
+
     def __len__(self) -> int:
         return len(self.ids)
 

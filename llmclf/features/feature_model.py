@@ -62,14 +62,12 @@ class FeatureModel:
         """Calibrated probabilities, float64 (N, C), in the order of ``labels``."""
         if not texts:
             return np.zeros((0, len(self.labels)))
-        return self._of_states(self.frozen.states(_rows(texts, pairs))[0][self.layer])
+        return self._of_states(self.frozen.states(Split.of_texts(texts, pairs))[0][self.layer])
 
     def _of_states(self, states_ND: np.ndarray) -> np.ndarray:
-        raw_NC = classical.probabilities(self.pipeline, states_ND, self.multilabel)
-        raw_NC = raw_NC.astype(np.float64)  # scikit-learn keeps the states' float32
-        if not self.multilabel:
-            seen_NC, raw_NC = raw_NC, np.zeros((len(states_ND), len(self.labels)))
-            raw_NC[:, self.pipeline.classes_] = seen_NC  # a label may be missing in training
+        raw_NC = classical.probabilities(
+            self.pipeline, states_ND, len(self.labels), multilabel=self.multilabel
+        )
         return self.calibration.probabilities(raw_NC, multilabel=self.multilabel)
 
     def probe(self) -> list[float]:
@@ -150,14 +148,4 @@ class FeatureModel:
 
 def _probe(frozen: FrozenModel, layer: int) -> np.ndarray:
     """State of PROBE, float32 (D,)."""
-    return frozen.fresh(_rows([PROBE], None), layer)[0]
-
-
-def _rows(texts: list[str], pairs: list[str] | None) -> Split:
-    return Split(
-        ids=[str(i) for i in range(len(texts))],
-        texts=texts,
-        pairs=pairs,
-        targets=np.zeros(len(texts), np.int64),
-        groups=None,
-    )
+    return frozen.fresh(Split.of_texts([PROBE]), layer)[0]

@@ -5,20 +5,18 @@ N: rows, D: numbers of a state, C: labels.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from llmclf.classical.learn import cross_validation
+from llmclf.classical.learn import best_settings, cross_validation, fit_quietly
 from llmclf.data.corpus import Split
 from llmclf.features.config import FeaturesConfig
 
@@ -43,20 +41,14 @@ def learn(
     if config.classifier == "nearest_centroid" and smallest <= labels:
         folds, smallest = [], len(rows)  # the spread within labels would be unknown
     learner, grid = _learner(config, smallest, labels, seed, several=several)
-    layer = next(iter(states))
-    best: dict[str, Any] = {name: values[0] for name, values in grid.items()}
-    macro_f1 = None
-    for candidate, states_ND in states.items() if folds else ():
-        search = GridSearchCV(
-            learner, grid, scoring="f1_macro", cv=folds, refit=False, error_score="raise"
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a rare label may be absent from a fold
-            search.fit(states_ND[rows], targets)
-        if macro_f1 is None or search.best_score_ > macro_f1:
-            layer, best, macro_f1 = candidate, search.best_params_, float(search.best_score_)
-    learner.set_params(**best).fit(states[layer], train.targets)
+    searched = {
+        layer: best_settings(learner, grid, states_ND[rows], targets, folds)
+        for layer, states_ND in states.items()
+    }
+    layer = max(searched, key=lambda layer: searched[layer][1] or 0.0)  # of equals the first
+    best, macro_f1 = searched[layer]
     chosen = {name.rpartition("__")[2]: value for name, value in best.items()}
+    chosen |= fit_quietly(learner.set_params(**best), states[layer], train.targets)
     return learner, layer, {**chosen, "layer": layer, "cv_macro_f1": macro_f1, "rows": len(train)}
 
 
@@ -90,10 +82,3 @@ def _classifier(name: str, rows: int, labels: int, seed: int) -> tuple[Any, dict
         "n_neighbors": [k for k in (15, 5, 1, 45) if k <= rows and name != "nearest_centroid"]
         or [1]
     }
-
-
-def scored_by(classifier: str, multilabel: bool) -> str:
-    """How the probabilities come about, for the predictions."""
-    link = "sigmoid" if multilabel else "softmax"
-    known = {"logistic_regression": link, "linear_svm": f"{link} of margins"}
-    return known.get(classifier, "predict_proba")

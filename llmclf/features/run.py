@@ -11,6 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
+from llmclf.classical.learn import scored_by
 from llmclf.data.corpus import Split, Splits
 from llmclf.data.encode import encode
 from llmclf.evaluate.cost import Cost
@@ -19,7 +20,7 @@ from llmclf.evaluate.measure import measured
 from llmclf.evaluate.outcome import Outcome
 from llmclf.features.config import FeaturesConfig
 from llmclf.features.feature_model import FeatureModel
-from llmclf.features.learn import learn, scored_by
+from llmclf.features.learn import learn
 from llmclf.features.states import FrozenModel
 from llmclf.supervise.gpus import idle_gpus
 from llmclf.supervise.waiting import doing

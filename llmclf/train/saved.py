@@ -128,13 +128,7 @@ class SavedModel:
 
     def probabilities(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
         """Calibrated probabilities, float64 (N, C), in the order of ``labels``."""
-        rows = Split(
-            ids=[str(i) for i in range(len(texts))],
-            texts=texts,
-            pairs=pairs,
-            targets=np.zeros(len(texts), np.int64),
-            groups=None,
-        )
+        rows = Split.of_texts(texts, pairs)
         length = self.tokenizer.model_max_length
         encoded = encode(rows, self.tokenizer, length)
         check_tokens(encoded, self.tokenizer, self.model, str(self.model.name_or_path))
