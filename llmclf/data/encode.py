@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,29 @@ class Encoded:
         place = int(self.input_ids.argmax())
         row = int(np.searchsorted(self.offsets, place, side="right")) - 1
         return int(self.input_ids[place]), self.ids[row]
+
+
+def truncation(encoded: Mapping[str, Encoded]) -> dict[str, dict[str, Any]]:
+    """Rows and tokens that were cut off, per split, as JSON values."""
+    return {
+        name: {
+            "rows": e.num_truncated,
+            "share": e.num_truncated / max(len(e), 1),
+            "tokens_lost": e.num_tokens_lost,
+        }
+        for name, e in encoded.items()
+    }
+
+
+def truncation_warnings(cut: Mapping[str, dict[str, Any]], max_length: int) -> list[str]:
+    """One line for each split of which the model will not see all. ``cut``: of
+    :func:`truncation`."""
+    return [
+        f"{name}: {of['rows']:,} rows ({of['share']:.1%}) are longer than "
+        f"{max_length:,} tokens and lose {of['tokens_lost']:,} tokens"
+        for name, of in cut.items()
+        if of["rows"]
+    ]
 
 
 def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from llmclf.classical.learn import scored_by
 from llmclf.data.corpus import Split, Splits
-from llmclf.data.encode import encode
+from llmclf.data.encode import encode, truncation, truncation_warnings
 from llmclf.evaluate.cost import Cost
 from llmclf.evaluate.latency import one_by_one, percentiles
 from llmclf.evaluate.measure import measured
@@ -54,15 +54,10 @@ class FeaturesRun:
     @cached_property
     def cut(self) -> dict[str, dict[str, Any]]:
         """Rows and tokens that ``max_length`` cuts off, per split."""
-        found = {}
-        for name, split in self.splits.named():
-            encoded = encode(split, self.frozen.tokenizer, self.frozen.max_length)
-            found[name] = {
-                "rows": encoded.num_truncated,
-                "share": encoded.num_truncated / max(len(split), 1),
-                "tokens_lost": encoded.num_tokens_lost,
-            }
-        return found
+        length = self.frozen.max_length
+        return truncation(
+            {n: encode(split, self.frozen.tokenizer, length) for n, split in self.splits.named()}
+        )
 
     def truncated(self) -> dict[str, Any]:
         """Rows and tokens that ``max_length`` cuts off, per split."""
@@ -70,12 +65,7 @@ class FeaturesRun:
 
     def warnings(self) -> list[str]:
         """GPUs without a process, and how much of the texts the model will not see."""
-        return idle_gpus() + [
-            f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
-            f"{self.frozen.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens"
-            for name, cut in self.cut.items()
-            if cut["rows"]
-        ]
+        return idle_gpus() + truncation_warnings(self.cut, self.frozen.max_length)
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Compute the states, fit on those of the training rows, save, and predict the others."""

@@ -40,17 +40,9 @@ class Features(Experiment):
         """Read the checkpoint's settings; its weights are loaded when a text needs them."""
         from llmclf.features.run import FeaturesRun
         from llmclf.features.states import FrozenModel
-        from llmclf.train.config import TrainConfig
-        from llmclf.train.engine import (
-            check_unsharded,
-            main_process_first,
-            resolve_precision,
-            start_engine,
-        )
+        from llmclf.train.engine import main_process_first, start_frozen
 
-        precision = resolve_precision(self.features.precision)
-        accelerator = start_engine(TrainConfig(precision=precision))
-        check_unsharded(accelerator)
+        accelerator, precision = start_frozen(self.features.precision, "features")
         with main_process_first(accelerator):
             frozen = FrozenModel.of(
                 self.model,

@@ -37,17 +37,9 @@ class Prompt(Experiment):
     def prepare(self, splits: Splits, *, weights: bool = True) -> FewShot:
         """Choose demonstrations, word the prompts, and load the model or ask the server."""
         from llmclf.prompt import few_shot
-        from llmclf.train.config import TrainConfig
-        from llmclf.train.engine import (
-            check_unsharded,
-            main_process_first,
-            resolve_precision,
-            start_engine,
-        )
+        from llmclf.train.engine import main_process_first, start_frozen
 
-        precision = resolve_precision(self.prompt.precision)
-        accelerator = start_engine(TrainConfig(precision=precision))
-        check_unsharded(accelerator)
+        accelerator, precision = start_frozen(self.prompt.precision, "prompting")
         with main_process_first(accelerator):
             return few_shot.prepare(
                 splits,

@@ -130,14 +130,21 @@ def strategy_of(accelerator: Accelerator) -> str:
     return many if str(kind.value).startswith("MULTI_") else str(kind.value)
 
 
-def check_unsharded(accelerator: Accelerator) -> None:
-    """Raise ConfigError under a strategy that shards models: nothing is trained here."""
+def start_frozen(
+    precision: Literal["auto", "fp32", "bf16"], what: str
+) -> tuple[Accelerator, Precision]:
+    """The Accelerator of a method that trains no network, and the precision in force. ``what``: the
+    method, such as prompting. Raises ConfigError under a strategy that shards models, and as
+    :func:`start_engine` does."""
+    resolved = resolve_precision(precision)
+    accelerator = start_engine(TrainConfig(precision=resolved))
     actual = strategy_of(accelerator)
     if actual not in ("single", "ddp"):
         raise ConfigError(
-            f"strategy {actual}: prompting trains nothing, so there is nothing to divide but rows. "
+            f"strategy {actual}: {what} trains nothing, so there is nothing to divide but rows. "
             "Use launch/accelerate/ddp.yaml, and --model.quantize nf4 where memory is short."
         )
+    return accelerator, resolved
 
 
 def own_deepspeed_settings(accelerator: Accelerator, config: TrainConfig) -> None:

@@ -22,7 +22,7 @@ from llmclf.compat.transformers import shards_on_loading
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
-from llmclf.data.encode import Collator, Encoded, encode
+from llmclf.data.encode import Collator, Encoded, encode, truncation, truncation_warnings
 from llmclf.evaluate import calibration, latency
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.cost import Cost
@@ -97,23 +97,11 @@ class PreparedFineTune:
     def truncated(self) -> dict[str, Any]:
         """Rows and tokens that ``max_length`` cuts off, per split."""
         encoded = {"train": self.task.train, "validation": self.task.validation, "test": self.test}
-        return {
-            name: {
-                "rows": e.num_truncated,
-                "share": e.num_truncated / len(e),
-                "tokens_lost": e.num_tokens_lost,
-            }
-            for name, e in encoded.items()
-        }
+        return truncation(encoded)
 
     def warnings(self) -> list[str]:
         """GPUs without a process, and how much of the texts the model will not see."""
-        return idle_gpus() + [
-            f"{name}: {cut['rows']:,} rows ({cut['share']:.1%}) are longer than "
-            f"{self.max_length:,} tokens and lose {cut['tokens_lost']:,} tokens"
-            for name, cut in self.truncated().items()
-            if cut["rows"]
-        ]
+        return idle_gpus() + truncation_warnings(self.truncated(), self.max_length)
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Train, calibrate and save the model, and predict validation and test rows with the saved
