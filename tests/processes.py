@@ -201,6 +201,19 @@ def launch_environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
+def run_python(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Python in the repository, with what it printed, whatever its exit code."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=launch_environment(),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
 def wait_until(path: Path, text: str, ranks: Ranks) -> None:
     """Return once ``text`` stands in the file ``path``, or the run has ended."""
     deadline = time.monotonic() + SECONDS

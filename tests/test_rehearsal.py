@@ -6,12 +6,11 @@ In processes of their own, since a made-up accelerator stays for good.
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 from llmclf.model.family import FAMILIES
-from tests.processes import REPOSITORY, launch_environment
+from tests.processes import run_python
 from tests.rehearsal import NOT_REHEARSED
 
 WITHOUT_DEVICE = """
@@ -24,15 +23,7 @@ main(["bert"])
 
 
 def rehearse(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=REPOSITORY,
-        env=launch_environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return run_python(*arguments, seconds=600)
 
 
 def test_every_path_keeps_to_its_device() -> None:

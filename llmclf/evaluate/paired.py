@@ -141,9 +141,10 @@ def compare(
 ) -> Statistics:
     """Score all methods and compare each pair on the same test rows.
 
-    On one test set intervals are BCa (Efron 1987), to which the error of seeds is added; with
-    several folds they are of draws that add the error of folds to that of the rows. Raises
-    DataError unless all methods have the same rows, labels and folds, in whatever order.
+    Intervals of scores that count right and wrong rows are those of :mod:`.shape`, of the others,
+    and of differences, those of draws, on one test set BCa (Efron 1987); the errors of seeds and
+    folds are added. Raises DataError unless all methods have the same rows, labels and folds, in
+    whatever order.
 
     ``prior``: what always gives the commonest label, compared with each method in a family of tests
     of its own; ``metric``: the score that differences are taken of; ``margin``: the largest

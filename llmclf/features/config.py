@@ -7,8 +7,6 @@ from typing import Literal
 
 from llmclf.config import ConfigError, changeable
 
-Pooling = Literal["mean", "first", "last"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:

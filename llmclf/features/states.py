@@ -24,10 +24,10 @@ from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.data.encode import encode
-from llmclf.features.config import FeaturesConfig, Pooling
-from llmclf.features.pooling import declared_pooling, pool
+from llmclf.features.config import FeaturesConfig
 from llmclf.model.build import from_pretrained, load_config, load_tokenizer, max_tokens
 from llmclf.model.config import LanguageModelConfig
+from llmclf.model.pooling import StatePooling, declared_pooling, pool
 from llmclf.model.quantize import check_quantized, frozen_quantization_config, keep_layout
 from llmclf.train.config import Precision
 from llmclf.train.predict import check_tokens, collator, predict_logits
@@ -67,7 +67,7 @@ class FrozenModel:
     model_config: LanguageModelConfig
     hf_config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
-    pooling: Pooling
+    pooling: StatePooling
     layers: tuple[int, ...]
     """Blocks that are read, from 1."""
     max_length: int
@@ -172,7 +172,7 @@ class FrozenModel:
 class _Pooled(nn.Module):
     """The backbone with pooled states of several layers, side by side, in the place of logits."""
 
-    def __init__(self, backbone: nn.Module, pooling: Pooling, layers: Sequence[int]) -> None:
+    def __init__(self, backbone: nn.Module, pooling: StatePooling, layers: Sequence[int]) -> None:
         super().__init__()
         self.backbone, self.pooling, self.layers = backbone, pooling, layers
 

@@ -8,6 +8,7 @@ from transformers import AutoModel
 
 from llmclf.model.build import from_pretrained, load_config, load_tokenizer
 from llmclf.model.causal import context_tokens
+from llmclf.model.pooling import pool
 
 ROWS = 64
 
@@ -36,8 +37,7 @@ class Encoder:
                 return_tensors="pt",
             ).to(self.model.device)
             states_BTD = self.model(**batch).last_hidden_state
-            weight_BT1 = batch["attention_mask"][:, :, None].to(states_BTD.dtype)
-            mean_BD = (states_BTD * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1)
+            mean_BD = pool(states_BTD, batch["attention_mask"], "mean")
             unit_BD = torch.nn.functional.normalize(mean_BD, dim=-1).cpu().numpy()
             for row, vector in zip(rows, unit_BD, strict=True):
                 vectors[row] = vector

@@ -10,19 +10,14 @@ import pytest
 from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.paired import Statistics, Tested, compare
 from llmclf.evaluate.predictions import Predictions
+from tests.evaluate.sure import sure
 from tests.evaluate.test_flips import several
 
 Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
 
 
 def given(targets: np.ndarray, answers: np.ndarray, labels: int = 3) -> Predictions:
-    return Predictions(
-        ids=[str(i) for i in range(len(targets))],
-        labels=tuple("abcdef"[:labels]),
-        targets=targets,
-        probabilities=0.1 / labels + 0.9 * np.eye(labels)[answers],
-        scored_by="softmax",
-    )
+    return sure(targets, answers, labels)
 
 
 def compared(a: Predictions, b: Predictions, metric: str = "macro_f1") -> Statistics:

@@ -14,6 +14,7 @@ from llmclf.evaluate.columns import METRICS
 from llmclf.evaluate.paired import Difference, Tested, compare
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.scores import score
+from tests.evaluate.sure import sure
 from tests.evaluate.test_paired import drawn, once
 
 Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
@@ -23,14 +24,7 @@ SLOW = pytest.mark.slow
 
 def answers(targets: np.ndarray, right: np.ndarray, labels: int = 2) -> Predictions:
     """Sure answers, the next label where they are not right."""
-    given = np.where(right, targets, (targets + 1) % labels)
-    return Predictions(
-        ids=[str(i) for i in range(len(targets))],
-        labels=tuple("abcdefgh"[:labels]),
-        targets=targets,
-        probabilities=0.1 / labels + 0.9 * np.eye(labels)[given],
-        scored_by="softmax",
-    )
+    return sure(targets, np.where(right, targets, (targets + 1) % labels), labels)
 
 
 def difference(
@@ -87,15 +81,7 @@ def unlike(rows: int, seed: int) -> tuple[Predictions, Predictions]:
     found = []
     for right in (NEVER, OFTEN):
         given = (rng.random(rows)[:, None] > right.cumsum(axis=1)[targets]).sum(axis=1).clip(0, 2)
-        found.append(
-            Predictions(
-                ids=[str(i) for i in range(rows)],
-                labels=("a", "b", "c"),
-                targets=targets,
-                probabilities=0.1 / 3 + 0.9 * np.eye(3)[given],
-                scored_by="softmax",
-            )
-        )
+        found.append(sure(targets, given, 3))
     return found[0], found[1]
 
 

@@ -7,20 +7,14 @@ import pytest
 from scipy.stats import beta
 
 from llmclf.evaluate.paired import Estimate, Tested, compare
-from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.shape import COUNTED
+from tests.evaluate.sure import sure
 
 Tested.__test__ = False  # type: ignore[attr-defined]  # no class of tests
 
 
 def estimates(targets: np.ndarray, given: np.ndarray, labels: int) -> dict[str, Estimate]:
-    one = Predictions(
-        ids=[str(i) for i in range(len(targets))],
-        labels=tuple(f"label {c}" for c in range(labels)),
-        targets=targets,
-        probabilities=0.1 / labels + 0.9 * np.eye(labels)[given],
-        scored_by="softmax",
-    )
+    one = sure(targets, given, labels)
     tested = [Tested(fold=0, seed=0, predictions=one)]
     return compare({"a": tested}, resamples=200).estimates["a"]
 

@@ -18,9 +18,9 @@ from llmclf import ConfigError, DataConfig, DataError, Features, FeaturesConfig,
 from llmclf.data.corpus import Split
 from llmclf.evaluate.predictions import Predictions
 from llmclf.features import states
-from llmclf.features.pooling import declared_pooling, pool
 from llmclf.features.states import FrozenModel, OneProcess
 from llmclf.model.config import LanguageModelConfig
+from llmclf.model.pooling import declared_pooling, pool
 from tests.processes import run as launch
 
 QUIET = Console(quiet=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tests.launch.matrix import (
     experiment,
     make_inputs,
 )
-from tests.processes import REPOSITORY, free_port, launch_environment
+from tests.processes import free_port, run_python
 
 LOSS = {"fp32": 1e-5, "int8": 1e-3, "bf16": 5e-2}
 """Largest relative difference of a step's loss from one process. 8-bit layers round their inputs,
@@ -117,7 +116,9 @@ class Matrix:
         models = [folder / name / "model" for name in self.cells(folder.name)]
         asked, told = folder / "asked.json", folder / "told.json"
         asked.write_text(json.dumps(texts), encoding="utf-8")
-        done = run("tests/launch/reload.py", str(told), str(asked), *map(str, models))
+        done = run_python(
+            "tests/launch/reload.py", str(told), str(asked), *map(str, models), seconds=SECONDS
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return {Path(k).parent.name: v for k, v in json.loads(told.read_text()).items()}
 
@@ -127,25 +128,14 @@ def run_ranks(
 ) -> subprocess.CompletedProcess[str]:
     """``ranks``: None: two, or one where nothing is parallel."""
     ranks = ranks or (1 if strategy == "single" else 2)
-    return run(
+    return run_python(
         "-m", "accelerate.commands.launch",
         "--config_file", f"launch/accelerate/{strategy}.yaml",
         "--num_processes", str(ranks),
         "--main_process_port", str(free_port()),
         "tests/launch/matrix.py", str(folder), which, *cells,
+        seconds=SECONDS,
     )  # fmt: skip
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=REPOSITORY,
-        env=launch_environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
-from llmclf.features.config import Pooling
 from llmclf.model.build import locate
 from llmclf.model.family import family_of
 
-_DECLARED: dict[str, Pooling] = {
+StatePooling = Literal["mean", "first", "last"]
+"""Which states of a text's tokens become the state of the text."""
+
+_DECLARED: dict[str, StatePooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "first",
     "pooling_mode_lasttoken": "last",
@@ -21,7 +24,7 @@ _DECLARED: dict[str, Pooling] = {
 """Keys of ``1_Pooling/config.json`` as sentence-transformers writes it."""
 
 
-def declared_pooling(checkpoint: str, config: PretrainedConfig) -> Pooling:
+def declared_pooling(checkpoint: str, config: PretrainedConfig) -> StatePooling:
     """Pooling that the checkpoint declares; else the last token of decoders, which alone has seen
     the whole text, and the mean of encoders, whose first token was perhaps never trained."""
     declared = _declared(checkpoint)
@@ -48,7 +51,7 @@ def _declared(checkpoint: str) -> dict[str, object]:
     return stored if isinstance(stored, dict) else {}
 
 
-def pool(states_BTD: torch.Tensor, mask_BT: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def pool(states_BTD: torch.Tensor, mask_BT: torch.Tensor, pooling: StatePooling) -> torch.Tensor:
     """One state of each text, float32 (B, D); padding may be on either side."""
     if pooling == "mean":
         weight_BT1 = mask_BT[:, :, None].float()
