@@ -23,8 +23,7 @@ def experiment() -> FineTune:
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-base-uncased"),
         train=TrainConfig(
-            learning_rate=1e-4,  # of the head; each block below learns a tenth less
-            layer_decay=0.9,
+            layer_decay=0.9,  # each block learns a tenth less than the one above it
             global_batch_size=16,
             epochs=4,
         ),

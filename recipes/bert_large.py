@@ -18,7 +18,7 @@ def experiment() -> FineTune:
         name="bert-large",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-large-uncased"),
-        train=TrainConfig(learning_rate=2e-5, epochs=3, warmup=0.1),
+        train=TrainConfig(epochs=3, warmup=0.1),
     )
 
 

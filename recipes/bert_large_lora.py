@@ -17,7 +17,7 @@ def experiment() -> FineTune:
         name="bert-large-lora",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="google-bert/bert-large-uncased", tune="lora", lora_rank=8),
-        train=TrainConfig(learning_rate=3e-4, epochs=5, warmup=0.1),
+        train=TrainConfig(epochs=5, warmup=0.1),
     )
 
 

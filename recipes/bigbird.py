@@ -20,9 +20,7 @@ def experiment() -> FineTune:
         name="bigbird",
         data=DataConfig(source="opinions", max_length=4096),
         model=ModelConfig(checkpoint="google/bigbird-roberta-base"),
-        train=TrainConfig(
-            learning_rate=2e-5, epochs=3, micro_batch_size=2, gradient_checkpointing=True
-        ),
+        train=TrainConfig(epochs=3, micro_batch_size=2, gradient_checkpointing=True),
     )
 
 

@@ -48,13 +48,13 @@ def experiments() -> list[Experiment]:
         FineTune(
             name="lora",
             model=ModelConfig(checkpoint=BERT, tune="lora"),
-            train=replace(STEPS, learning_rate=1e-3),
+            train=STEPS,
             **SHARED,
         ),
         FineTune(
             name="full",
             model=ModelConfig(checkpoint=BERT),
-            train=replace(STEPS, learning_rate=1e-4, layer_decay=0.9),
+            train=replace(STEPS, layer_decay=0.9),
             **SHARED,
         ),
         Prompt(

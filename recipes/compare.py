@@ -46,25 +46,25 @@ def experiments(
         FineTune(
             name="head",
             model=ModelConfig(checkpoint=encoder, tune="head"),
-            train=TrainConfig(learning_rate=2e-3, epochs=5),
+            train=TrainConfig(epochs=5),
             **SHARED,
         ),
         FineTune(
             name="lora",
             model=ModelConfig(checkpoint=encoder, tune="lora"),
-            train=TrainConfig(learning_rate=5e-4, epochs=5, warmup=0.1),
+            train=TrainConfig(epochs=5, warmup=0.1),
             **SHARED,
         ),
         FineTune(
             name="full",
             model=ModelConfig(checkpoint=encoder),
-            train=TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
+            train=TrainConfig(layer_decay=0.9, epochs=4, global_batch_size=16),
             **SHARED,
         ),
         FineTune(
             name="decoder-lora",
             model=ModelConfig(checkpoint=decoder, tune="lora", lora_rank=16),
-            train=TrainConfig(learning_rate=1e-4, epochs=2, micro_batch_size=8),
+            train=TrainConfig(epochs=2, micro_batch_size=8),
             **SHARED,
         ),
         Prompt(

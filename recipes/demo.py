@@ -43,25 +43,25 @@ def experiments() -> list[Experiment]:
         FineTune(
             name="head",
             model=ModelConfig(checkpoint=BERT, tune="head"),
-            train=TrainConfig(learning_rate=2e-3, epochs=3),
+            train=TrainConfig(epochs=3),
             **SHARED,
         ),
         FineTune(
             name="last-2",
             model=ModelConfig(checkpoint=BERT, tune="last_n", last_n=2),
-            train=TrainConfig(learning_rate=3e-4, epochs=3),
+            train=TrainConfig(epochs=3),
             **SHARED,
         ),
         FineTune(
             name="lora",
             model=ModelConfig(checkpoint=BERT, tune="lora", lora_rank=16, lora_alpha=32),
-            train=TrainConfig(learning_rate=1e-3, epochs=3),
+            train=TrainConfig(epochs=3),
             **SHARED,
         ),
         FineTune(
             name="full",
             model=ModelConfig(checkpoint=BERT, tune="full"),
-            train=TrainConfig(learning_rate=1e-4, epochs=3),
+            train=TrainConfig(epochs=3),
             **SHARED,
         ),
         Prompt(

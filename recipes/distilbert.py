@@ -15,7 +15,7 @@ def experiment() -> FineTune:
         name="distilbert",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="distilbert/distilbert-base-uncased"),
-        train=TrainConfig(learning_rate=3e-5, epochs=3),
+        train=TrainConfig(epochs=3),
     )
 
 

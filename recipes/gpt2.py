@@ -19,7 +19,7 @@ def experiment() -> FineTune:
         name="gpt2",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="openai-community/gpt2"),
-        train=TrainConfig(learning_rate=5e-5, epochs=3),
+        train=TrainConfig(epochs=3),
     )
 
 

@@ -30,7 +30,6 @@ def experiment() -> FineTune:
             save="adapter",
         ),
         train=TrainConfig(
-            learning_rate=2e-4,
             epochs=2,
             micro_batch_size=8,
             gradient_checkpointing=True,

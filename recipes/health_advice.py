@@ -42,25 +42,25 @@ def experiments() -> list[Experiment]:
         FineTune(
             name="head",
             model=ModelConfig(checkpoint=BERT, tune="head"),
-            train=TrainConfig(learning_rate=2e-3, epochs=5),
+            train=TrainConfig(epochs=5),
             **SHARED,
         ),
         FineTune(
             name="last-2",
             model=ModelConfig(checkpoint=BERT, tune="last_n", last_n=2),
-            train=TrainConfig(learning_rate=3e-4, epochs=5, global_batch_size=16),
+            train=TrainConfig(epochs=5, global_batch_size=16),
             **SHARED,
         ),
         FineTune(
             name="lora",
             model=ModelConfig(checkpoint=BERT, tune="lora"),
-            train=TrainConfig(learning_rate=1e-3, epochs=5, warmup=0.1),
+            train=TrainConfig(epochs=5, warmup=0.1),
             **SHARED,
         ),
         FineTune(
             name="full",
             model=ModelConfig(checkpoint=BERT),
-            train=TrainConfig(learning_rate=1e-4, layer_decay=0.9, epochs=4, global_batch_size=16),
+            train=TrainConfig(layer_decay=0.9, epochs=4, global_batch_size=16),
             **SHARED,
         ),
         FineTune(

@@ -21,7 +21,6 @@ def experiment() -> FineTune:
         data=DataConfig(source="opinions", max_length=512),
         model=ModelConfig(checkpoint="meta-llama/Meta-Llama-3-8B", tune="lora", lora_rank=16),
         train=TrainConfig(
-            learning_rate=1e-4,
             epochs=2,
             micro_batch_size=4,
             gradient_checkpointing=True,

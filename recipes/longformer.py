@@ -18,9 +18,7 @@ def experiment() -> FineTune:
         name="longformer",
         data=DataConfig(source="opinions", max_length=4096),
         model=ModelConfig(checkpoint="allenai/longformer-base-4096"),
-        train=TrainConfig(
-            learning_rate=3e-5, epochs=3, micro_batch_size=2, gradient_checkpointing=True
-        ),
+        train=TrainConfig(epochs=3, micro_batch_size=2, gradient_checkpointing=True),
     )
 
 

@@ -15,7 +15,7 @@ def experiment() -> FineTune:
         name="modernbert",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="answerdotai/ModernBERT-base"),
-        train=TrainConfig(learning_rate=5e-5, epochs=3, weight_decay=1e-5),
+        train=TrainConfig(epochs=3, weight_decay=1e-5),
     )
 
 

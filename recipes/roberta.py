@@ -15,7 +15,7 @@ def experiment() -> FineTune:
         name="roberta",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="FacebookAI/roberta-base"),
-        train=TrainConfig(learning_rate=2e-5, epochs=3, warmup=0.06),
+        train=TrainConfig(epochs=3, warmup=0.06),
     )
 
 

@@ -15,7 +15,7 @@ def experiment() -> FineTune:
         name="xlnet",
         data=DataConfig(source="opinions"),
         model=ModelConfig(checkpoint="xlnet/xlnet-base-cased"),
-        train=TrainConfig(learning_rate=2e-5, epochs=3),
+        train=TrainConfig(epochs=3),
     )
 
 

@@ -38,10 +38,10 @@ class FineTune(Experiment):
     def problems(self) -> list[str]:
         """What cannot work, one sentence each."""
         problems = super().problems() + self.train.problems() + self.model.problems()
-        if self.data.validation is None and self.data.validation_fraction == 0:
+        if self.train.patience and not (self.data.validation or self.data.validation_fraction):
             problems.append(
-                "data.validation_fraction=0: fine-tuning chooses its weights by validation rows. "
-                "Set it above 0, or give --data.validation."
+                f"train.patience={self.train.patience}: counts evaluations on validation rows, and "
+                "data.validation_fraction=0 leaves none. Unset it, or set the fraction above 0."
             )
         return problems
 

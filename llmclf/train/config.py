@@ -18,10 +18,14 @@ class TrainConfig:
 
     epochs: float = 3.0
     """Passes over the training rows; a fraction stops within a pass."""
+    min_steps: int = 200
+    """At least this many optimizer steps, over more epochs where the rows are few: a new head and
+    AdamW need some before a network learns anything (Mosbach et al. 2021, Zhang et al. 2021)."""
     max_steps: int | None = None
     """Stop after this many optimizer steps, unless ``epochs`` ends first."""
-    learning_rate: float = 2e-5
-    """Peak learning rate of AdamW."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW. None: by what learns and the model's width, as
+    :func:`llmclf.train.optimizer.default_rate` says."""
     global_batch_size: int = 32
     """Rows per optimizer step over all processes."""
     micro_batch_size: int | None = changeable(None)
@@ -52,7 +56,8 @@ class TrainConfig:
     class_weights: Literal["none", "balanced"] = "none"
     """Weight rows by the inverse frequency of their class among the training rows."""
     evaluate_every: int | None = None
-    """Steps between evaluations on the validation rows; None: at the end of each epoch."""
+    """Steps between evaluations on the validation rows; None: ``epochs`` evaluations in all, each
+    at the end of an epoch unless ``min_steps`` makes them more."""
     best_by: Literal["macro_f1", "accuracy", "nll"] = "macro_f1"
     """Validation score that chooses the weights which are kept."""
     patience: int | None = None
@@ -73,7 +78,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"train.{name}={value}: must be a number above 0.")
-        for name in ("weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"):
+        not_negative = (
+            "min_steps", "weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes",
+        )  # fmt: skip
+        for name in not_negative:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: must be 0 or more.")
         for name in ("warmup", "label_smoothing"):

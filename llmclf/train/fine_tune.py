@@ -40,8 +40,9 @@ from llmclf.supervise.waiting import doing
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
-from llmclf.train.loop import Task, num_steps, train
+from llmclf.train.loop import Task, num_steps, steps_per_epoch, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy
+from llmclf.train.optimizer import default_rate
 from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
 from llmclf.train.saved import check_logits, load_saved, saved_precision
 
@@ -51,6 +52,9 @@ ROUND_TRIP_TOLERANCE = {  # of the logits' own size
     "bf16": 0.1,  # training computed with weights in bf16
     "int8": 0.3,  # and with inputs in 8 bits: only a gross error shows
 }
+
+FEW_STEPS = 100
+"""Optimizer steps below which a run warns."""
 
 
 @dataclass(kw_only=True)
@@ -89,6 +93,7 @@ class PreparedFineTune:
             "total_parameters": total,
             "trainable_parameters": trainable,
             "max_length": self.max_length,
+            "learning_rate": self.config.learning_rate,
             "steps": num_steps(self.config, len(self.task.train)),
             "train_tokens_per_epoch": int(lengths.sum()),
             "padding_share": round(padding_share(epoch, lengths), 4),
@@ -100,8 +105,29 @@ class PreparedFineTune:
         return truncation(encoded)
 
     def warnings(self) -> list[str]:
-        """GPUs without a process, and how much of the texts the model will not see."""
-        return idle_gpus() + truncation_warnings(self.truncated(), self.max_length)
+        """GPUs without a process, how much of the texts the model will not see, and what is too
+        little to learn or to choose from."""
+        lines = idle_gpus() + truncation_warnings(self.truncated(), self.max_length)
+        steps, rows = num_steps(self.config, len(self.task.train)), len(self.task.validation)
+        epochs = steps / steps_per_epoch(self.config, len(self.task.train))
+        if steps == self.config.min_steps:
+            lines.append(
+                f"train.min_steps={steps}: {epochs:.0f} epochs instead of {self.config.epochs:g}"
+            )
+        if steps < FEW_STEPS:
+            lines.append(
+                f"{steps} optimizer steps are few: a network may not learn from them what it could "
+                f"(train.min_steps={self.config.min_steps}, train.max_steps="
+                f"{self.config.max_steps})"
+            )
+        if not rows:
+            lines.append("no validation rows: the last weights are kept, and not calibrated")
+        elif rows < calibration.FEWEST_ROWS:
+            lines.append(
+                f"{rows} validation rows choose the best weights almost by chance, and are too few "
+                "to calibrate by; with --data.validation-fraction 0 all labels are learnt from"
+            )
+        return lines
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Train, calibrate and save the model, and predict validation and test rows with the saved
@@ -112,7 +138,7 @@ class PreparedFineTune:
         with measured(self.accelerator) as training:
             state, engine = self.train(checkpoints, folder, console)
         with measured(self.accelerator) as saving, doing("saving the model"):
-            fitted = calibration.fit(self.predict(engine, self.task.validation))
+            fitted = calibration.fit(self.validate(engine))
             batch, trained_BC = self.probe(engine)
             if self.saved_precision() is not None:
                 del engine
@@ -122,7 +148,7 @@ class PreparedFineTune:
             # The saved model's output layer has the temperature in it already.
             left = fitted if saved is None else replace(fitted, temperature=1.0)
             model = engine if saved is None else saved
-            validation = left.apply(self.predict(model, self.task.validation))
+            validation = self.validate(model)
         with measured(self.accelerator) as predicting:
             test = left.apply(self.predict(model, self.test))
         cost = Cost(
@@ -136,7 +162,12 @@ class PreparedFineTune:
             predict_energy_joules=predicting.joules,
             energy_meters=predicting.energy_meters,
         )
-        return Outcome(validation=validation, test=test, cost=cost, calibration=fitted)
+        return Outcome(
+            validation=validation and left.apply(validation),
+            test=test,
+            cost=cost,
+            calibration=fitted,
+        )
 
     def train(
         self, checkpoints: Checkpoints, folder: Path, console: Console
@@ -157,11 +188,9 @@ class PreparedFineTune:
         )
 
     def probe(self, engine: nn.Module) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """A batch of a few validation rows, and the trained model's logits of it, (B, C)."""
-        rows = np.arange(
-            min(ROUND_TRIP_ROWS, self.launch.micro_batch_size, len(self.task.validation))
-        )
-        batch = self.task.collate(self.task.validation, rows)
+        """A batch of a few rows, and the trained model's logits of it, (B, C)."""
+        rows = np.arange(min(ROUND_TRIP_ROWS, self.launch.micro_batch_size, len(self.test)))
+        batch = self.task.collate(self.test, rows)
         with torch.no_grad():
             return batch, self.precise(engine).eval()(**batch).logits.float()
 
@@ -243,6 +272,11 @@ class PreparedFineTune:
         )
         return to_predictions(logits_NC, data, self.task.labels, multilabel=self.task.multilabel)
 
+    def validate(self, model: nn.Module) -> Predictions | None:
+        """Predictions of the validation rows; None where there are none."""
+        rows = self.task.validation
+        return self.predict(model, rows) if len(rows) else None
+
     def latencies(self, model: nn.Module) -> list[float]:
         """Seconds of test rows that come alone, on the main process; none where no device holds the
         whole model."""
@@ -308,6 +342,9 @@ def prepare(
     with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
         hf_config = load_config(model_config.checkpoint)
+        if config.learning_rate is None:
+            rate = default_rate(model_config.tune, hf_config.get_text_config().hidden_size)
+            config = replace(config, learning_rate=rate)
         family = family_of(hf_config)
         check_checkpointing(config, hf_config.model_type, family)
         length = max_tokens(hf_config, tokenizer, max_length)

@@ -37,7 +37,8 @@ from llmclf.train.strategy import start_strategy
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The encoded rows to learn from and to choose the best weights by."""
+    """The encoded rows to learn from, and to choose the best weights by: the last ones, where there
+    are no ``validation`` rows."""
 
     train: Encoded
     validation: Encoded
@@ -57,8 +58,18 @@ def steps_per_epoch(config: TrainConfig, num_rows: int) -> int:
 
 def num_steps(config: TrainConfig, num_rows: int) -> int:
     """Optimizer steps of a whole run."""
-    steps = max(1, round(config.epochs * steps_per_epoch(config, num_rows)))
+    steps = max(1, config.min_steps, round(config.epochs * steps_per_epoch(config, num_rows)))
     return min(steps, config.max_steps or steps)
+
+
+def steps_per_evaluation(config: TrainConfig, num_rows: int) -> int:
+    """Optimizer steps from one evaluation to the next: an epoch, or where ``min_steps`` makes the
+    epochs more than ``epochs``, as many as give ``epochs`` evaluations."""
+    one_epoch, total = steps_per_epoch(config, num_rows), num_steps(config, num_rows)
+    if config.evaluate_every is not None:
+        return config.evaluate_every
+    stretched = total > round(config.epochs * one_epoch)
+    return math.ceil(total / config.epochs) if stretched else one_epoch
 
 
 def train(
@@ -76,6 +87,7 @@ def train(
 ) -> tuple[State, nn.Module]:
     """Train ``model`` in place and leave it with the weights of the best evaluation.
 
+    Of equals the later ones, which learnt more. Without validation rows they are the last ones.
     Returns the final state, and the model as the strategy wraps it. Resumes from the newest
     checkpoint when there is one. Raises NonFiniteError before an update that would spoil the
     weights.
@@ -126,6 +138,7 @@ class _Run:
         self.state = self.checkpoints.resume(self.strategy)
         self.metrics.restart(last_step=self.state.step)
         self.steps_per_epoch = steps_per_epoch(self.config, len(self.task.train))
+        self.steps_per_evaluation = steps_per_evaluation(self.config, len(self.task.train))
         self.train_loss = float("nan")
         self.interrupted = self.ctrl_c = self.overdue = False
         self.saved_at = time.monotonic()
@@ -169,7 +182,7 @@ class _Run:
         return {
             "epoch": (self.state.step + 1) / self.steps_per_epoch,
             "loss": self.train_loss,
-            "learning_rate": self.config.learning_rate * factor,
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
             "grad_norm": grad_norm,
             "tokens": self.state.train_tokens,
         }
@@ -226,15 +239,21 @@ class _Run:
     def after_step(self, total: int, progress: TrainingProgress) -> None:
         """Evaluate and checkpoint where it is time, or where a signal ends the run."""
         step, last = self.state.step, self.state.step == total
-        evaluate_every = self.config.evaluate_every or self.steps_per_epoch
-        evaluate = last or step % evaluate_every == 0
-        if evaluate:
+        evaluate = last or step % self.steps_per_evaluation == 0
+        if evaluate and len(self.task.validation):
             self.evaluate(progress)
+        elif last:
+            self.keep()
         checkpoint_every = self.config.checkpoint_every
         due = last or step % checkpoint_every == 0 if checkpoint_every else evaluate
         if due or self.interrupted or self.overdue:
             self.checkpoints.save(self.state, self.strategy)
             self.saved_at = time.monotonic()
+
+    def keep(self) -> None:
+        """These weights are the best so far."""
+        self.state.best_step = self.state.step
+        self.checkpoints.save_best(self.state, self.strategy)
 
     def evaluate(self, progress: TrainingProgress) -> None:
         """Score the validation rows, keep the weights if they are the best, and count towards
@@ -259,13 +278,13 @@ class _Run:
             **{name: scores[name] for name in ("nll", "macro_f1", "accuracy")},
         }
         value = scores[self.config.best_by] * (-1 if self.config.best_by == "nll" else 1)
-        best = self.state.best_score is None or value > self.state.best_score
+        before = self.state.best_score
+        best = before is None or value >= before
+        better = before is None or value > before
+        self.state.evaluations_since_best = 0 if better else self.state.evaluations_since_best + 1
         if best:
-            self.state.best_score, self.state.best_step = value, self.state.step
-            self.state.evaluations_since_best = 0
-            self.checkpoints.save_best(self.state, self.strategy)
-        else:
-            self.state.evaluations_since_best += 1
+            self.state.best_score = value
+            self.keep()
         patience = self.config.patience
         self.state.stopped_early = (
             patience is not None and self.state.evaluations_since_best >= patience

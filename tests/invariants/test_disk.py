@@ -17,7 +17,7 @@ from llmclf.run_folder.disk import one_line
 from tests.processes import start, wait_until
 
 RECIPES = {
-    "fine_tune": ("recipes/bert_base.py", "--train.log-every", "1", "--train.epochs", "1"),
+    "fine_tune": ("recipes/bert_base.py", "--train.log-every", "1", "--train.max-steps", "7"),
     "prompt": ("recipes/zero_shot.py", "--prompt.precision", "fp32"),
 }
 
@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_after_it(
 def test_a_folder_that_went_away_is_one_line(tmp_path: Path, bert: Path, corpus: Path) -> None:
     options = (
         *RECIPES["fine_tune"], "--model.checkpoint", str(bert), "--data.source", str(corpus),
-        "--train.epochs", "40", "--output-dir", str(tmp_path / "run"),
+        "--train.epochs", "40", "--train.min-steps", "0", "--output-dir", str(tmp_path / "run"),
     )  # fmt: skip
     gone = start(tmp_path / "log", *options)
     wait_until(tmp_path / "run" / "metrics.jsonl", '{"step": 3, "split": "train"', gone)

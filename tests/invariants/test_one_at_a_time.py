@@ -27,7 +27,7 @@ class Case:
         )  # fmt: skip
 
     def start(self, log: str, *options: str, epochs: int = 1000, ranks: int = 1) -> Ranks:
-        options = (*self.options, "--train.epochs", str(epochs), *options)
+        options = (*self.options, "--train.min-steps", "0", "--train.epochs", str(epochs), *options)
         return start(self.parent / log, RECIPE, *options, ranks=ranks)
 
     def live(self, ranks: int = 1) -> Ranks:

@@ -17,7 +17,7 @@ from tests.tiny import POISON, make_poisoned_bert, write_corpus
 RECIPE = "recipes/bert_base.py"
 EXACT = (
     "--model.dropout", "0", "--train.precision", "fp32", "--train.log-every", "1",
-    "--train.learning-rate", "5e-3", "--train.epochs", "3",
+    "--train.learning-rate", "5e-3", "--train.min-steps", "0", "--train.epochs", "3",
 )  # fmt: skip
 VARIANTS = {
     "full": ("bert", ("--train.class-weights", "balanced")),

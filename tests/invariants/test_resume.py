@@ -17,7 +17,8 @@ from tests.processes import Ranks, run, start, wait_until
 
 RECIPE = "recipes/bert_base.py"
 BASE = (
-    "--train.epochs", "2", "--train.global-batch-size", "16", "--train.learning-rate", "5e-3",
+    "--train.min-steps", "0", "--train.epochs", "2",
+    "--train.global-batch-size", "16", "--train.learning-rate", "5e-3",
     "--train.evaluate-every", "4", "--train.checkpoint-every", "3", "--train.log-every", "1",
 )  # fmt: skip
 STEPS = 28

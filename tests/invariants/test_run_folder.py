@@ -54,7 +54,7 @@ def experiment(bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactor
         output_dir=tmp_path_factory.mktemp("runs") / "toy",
         data=DataConfig(source=str(corpus)),
         model=ModelConfig(checkpoint=str(bert)),
-        train=TrainConfig(epochs=2, learning_rate=5e-3),
+        train=TrainConfig(epochs=2, min_steps=0, learning_rate=5e-3),
     )
     assert run(experiment, console=Console(quiet=True)) == experiment.folder
     return experiment
@@ -201,7 +201,7 @@ def test_pipeline_gives_our_probabilities_of_several_labels(
         output_dir=tmp_path / "run",
         data=data,
         model=ModelConfig(checkpoint=str(bert)),
-        train=TrainConfig(epochs=2, learning_rate=1e-2, class_weights="balanced"),
+        train=TrainConfig(epochs=2, min_steps=0, learning_rate=1e-2, class_weights="balanced"),
     )
     folder = run(experiment, console=Console(quiet=True))
     assert read(folder, "results.json")["labels"] == ["bad", "good", "long", "meh"]

@@ -30,7 +30,8 @@ from tests.trackers.wandb_server import wandb_server
 
 RECIPE = "recipes/bert_base.py"
 OPTIONS = (
-    "--train.epochs", "2", "--train.global-batch-size", "16", "--train.learning-rate", "5e-3",
+    "--train.min-steps", "0", "--train.epochs", "2",
+    "--train.global-batch-size", "16", "--train.learning-rate", "5e-3",
     "--train.evaluate-every", "4", "--train.checkpoint-every", "3", "--train.log-every", "1",
     "--track.to", "wandb", "trackio", "tensorboard", "--track.timeout-seconds", "90",
 )  # fmt: skip

@@ -49,7 +49,8 @@ def test_two_pods_train_as_one_run(
     options = (
         str(REPOSITORY / "recipes" / "bert_base.py"),
         "--model.checkpoint", str(bert), "--model.dropout", "0",
-        "--data.source", str(corpus), "--train.precision", "fp32", "--train.epochs", "1",
+        "--data.source", str(corpus), "--train.precision", "fp32",
+        "--train.min-steps", "0", "--train.epochs", "1",
         "--train.log-every", "1",
     )  # fmt: skip
     trainer = job["spec"]["trainer"]

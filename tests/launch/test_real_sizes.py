@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 RECIPE = "recipes/bert_base.py"
 SETTINGS = (
     "--data.source", "opinions", "--data.limit", "80", "--data.max-length", "32",
-    "--train.epochs", "2", "--train.global-batch-size", "16", "--train.micro-batch-size", "4",
+    "--train.min-steps", "0", "--train.epochs", "2",
+    "--train.global-batch-size", "16", "--train.micro-batch-size", "4",
     "--train.precision", "fp32", "--train.log-every", "1", "--train.learning-rate", "1e-4",
     "--model.dropout", "0", "--model.lora-dropout", "0",
 )  # fmt: skip

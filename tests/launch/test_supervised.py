@@ -82,7 +82,14 @@ def start(tmp_path: Path, bert: Path, corpus: Path) -> Iterator[Start]:
                 tmp_path / log,
                 *launch,
                 *(RECIPE, "--model.checkpoint", str(bert), "--data.source", str(corpus)),
-                *("--train.epochs", "1000", "--output-dir", str(tmp_path / "run")),
+                *(
+                    "--train.min-steps",
+                    "0",
+                    "--train.epochs",
+                    "1000",
+                    "--output-dir",
+                    str(tmp_path / "run"),
+                ),
                 *("--train.log-every", "1", "--train.checkpoint-every", "2"),
                 **environment,
             )
@@ -202,7 +209,8 @@ def test_ctrl_c_saves_the_step(
 def short(bert: Path, corpus: Path) -> tuple[str, ...]:
     return (
         "--model.checkpoint", str(bert), "--model.dropout", "0", "--data.source", str(corpus),
-        "--train.global-batch-size", "16", "--train.log-every", "1", "--train.epochs", "1",
+        "--train.global-batch-size", "16", "--train.log-every", "1",
+        "--train.min-steps", "0", "--train.epochs", "1",
         "--train.evaluate-every", "5", "--train.precision", "fp32",
     )  # fmt: skip
 

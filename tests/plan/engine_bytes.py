@@ -122,7 +122,7 @@ def peak_bytes(stage: str, precision: str, method: Any) -> dict[str, int]:
     settings["zero_force_ds_cpu_optimizer"] = False
     settings["zero_optimization"]["reduce_bucket_size"] = 100_000
     model = made(method)
-    optimizer = build_optimizer(model, TrainConfig(), FAMILIES["bert"])
+    optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-3), FAMILIES["bert"])
     engine, _ = accelerator.prepare(model, optimizer)
     batch = {"input_ids": torch.ones(2, 8).long(), "labels": torch.tensor([0, 1])}
     seen = []

@@ -197,7 +197,7 @@ def test_peak_is_that_of_a_gpu(method: Any, checkpointing: bool) -> None:
         weight = getattr(module, "weight", None)
         if isinstance(module, torch.nn.Linear) and not weight.requires_grad:
             weight.data = weight.data.bfloat16()
-    optimizer = build_optimizer(tuned, TrainConfig(), family_of(tuned.config))
+    optimizer = build_optimizer(tuned, TrainConfig(learning_rate=1e-3), family_of(tuned.config))
     inputs = batch(rows, length, "cuda")
     for _ in range(3):
         torch.cuda.reset_peak_memory_stats()

@@ -238,7 +238,10 @@ BERT = ROOT / "recipes" / "bert_base.py"
         (["--data.fold", "7", "--data.folds", "5"], "allowed are 0 to 4"),
         (["--model.save", "adapter"], "needs model.tune='lora' (got 'full')"),
         (["--train.loss", "focal", "--train.label-smoothing", "0.1"], "has no meaning with"),
-        (["--data.validation-fraction", "0"], "data.validation_fraction=0"),
+        (
+            ["--data.validation-fraction", "0", "--train.patience", "3"],
+            "train.patience=3: counts evaluations on validation rows",
+        ),
         (["--name", "../up"], "name='../up': allowed are letters"),
         (["--baseline.classifier", "majority"], "--baseline.classifier"),
         (["--data.source", "no/such.csv"], "no/such.csv"),

@@ -81,6 +81,6 @@ def test_all_that_decides_is_refused_by_name(tmp_path: Path) -> None:
     after = dataclasses.replace(before, train=train)
     with pytest.raises(ConfigError) as refused:
         resume(folder, after)
-    told = "train.learning_rate: 2e-05 -> 0.001; train.precision: 'auto' -> 'fp32'"
+    told = "train.learning_rate: None -> 0.001; train.precision: 'auto' -> 'fp32'"
     assert str(refused.value).endswith(f"{told}.")
     assert "; ".join(differences(folder, after.to_json(), changeable_keys(after))) == told

@@ -35,7 +35,16 @@ from tests.trackers.readers import (
 from tests.trackers.wandb_server import wandb_server
 
 RECIPE = "recipes/bert_base.py"
-TRAIN = ("--train.epochs", "2", "--train.learning-rate", "5e-3", "--train.log-every", "1")
+TRAIN = (
+    "--train.min-steps",
+    "0",
+    "--train.epochs",
+    "2",
+    "--train.learning-rate",
+    "5e-3",
+    "--train.log-every",
+    "1",
+)
 ALL = ("--track.to", "wandb", "trackio", "tensorboard")
 
 

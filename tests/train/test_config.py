@@ -23,7 +23,7 @@ def test_must_be_above_zero(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"]
+    "name", ["min_steps", "weight_decay", "max_grad_norm", "focal_gamma", "checkpoint_minutes"]
 )
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_must_not_be_negative(name: str, value: float) -> None:

@@ -35,7 +35,7 @@ def prepare(splits: Splits, checkpoint: Path, **kwargs: Any) -> PreparedFineTune
     return fine_tune.prepare(
         splits,
         model_config=ModelConfig(checkpoint=str(checkpoint), tune=tune),
-        config=TrainConfig(precision="fp32", **kwargs),
+        config=TrainConfig(**({"precision": "fp32", "min_steps": 0} | kwargs)),
         seed=0,
         **({"max_length": None} | own),
     )

@@ -21,13 +21,15 @@ from llmclf.evaluate.scores import score
 from llmclf.model.config import ModelConfig
 from llmclf.run_folder.metrics import MetricsLog, read_metrics
 from llmclf.train import fine_tune
+from llmclf.train import loop as loop_module
 from llmclf.train.checkpoint import Checkpoints, State, learned
 from llmclf.train.config import TrainConfig
 from llmclf.train.fine_tune import PreparedFineTune
-from llmclf.train.loop import NonFiniteError, num_steps, train
+from llmclf.train.loop import NonFiniteError, num_steps, steps_per_evaluation, train
+from llmclf.train.saved import SavedModel
 from tests.tiny import POISON, make_poisoned_bert, write_corpus
 
-FP32 = {"precision": "fp32", "learning_rate": 1e-2}
+FP32 = {"precision": "fp32", "learning_rate": 1e-2, "min_steps": 0}
 
 
 def prepare(
@@ -105,12 +107,60 @@ def test_what_is_frozen_keeps_its_bits(
 )
 def test_number_of_steps(epochs: float, max_steps: int | None, expected: int) -> None:
     """217 rows are 7 steps of at most 32."""
-    assert num_steps(TrainConfig(epochs=epochs, max_steps=max_steps), 217) == expected
+    assert num_steps(TrainConfig(epochs=epochs, min_steps=0, max_steps=max_steps), 217) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "steps", "evaluated"),
+    [
+        ({"epochs": 4}, 43, 200, [50, 100, 150, 200]),  # 2 steps an epoch
+        ({"epochs": 3}, 6400, 600, [200, 400, 600]),
+        ({"epochs": 3}, 6390, 600, [200, 400, 600]),
+        ({"epochs": 3}, 2100, 200, [67, 134, 200]),  # 198 steps of their own
+        ({"epochs": 1.5}, 64, 200, [134, 200]),
+        ({"epochs": 0.5}, 64, 200, [200]),
+        ({"epochs": 4, "max_steps": 60}, 43, 60, [15, 30, 45, 60]),
+        ({"epochs": 4, "evaluate_every": 90}, 43, 200, [90, 180, 200]),
+        ({"epochs": 2, "min_steps": 0}, 43, 4, [2, 4]),
+        ({"epochs": 2.5, "min_steps": 0}, 217, 18, [7, 14, 18]),
+    ],
+)
+def test_few_rows_are_learnt_from_for_min_steps(
+    settings: dict[str, Any], rows: int, steps: int, evaluated: list[int]
+) -> None:
+    """And evaluated ``epochs`` times, as they would be if each were an epoch."""
+    config = TrainConfig(**settings)
+    assert num_steps(config, rows) == steps
+    every = steps_per_evaluation(config, rows)
+    assert [s for s in range(1, steps + 1) if s % every == 0 or s == steps] == evaluated
+
+
+def test_few_rows_are_told(splits: Splits, bert: Path) -> None:
+    def warned(**settings: Any) -> str:
+        return "\n".join(prepare(splits, bert, **settings).warnings())
+
+    assert "train.min_steps=200: 29 epochs instead of 3" in warned(min_steps=200)
+    assert "21 optimizer steps are few" in warned()
+    assert warned(epochs=40) == ""
+
+
+def test_without_validation_rows_the_last_weights_are_kept(
+    splits: Splits, bert: Path, tmp_path: Path
+) -> None:
+    lacking = dataclasses.replace(splits, validation=splits.validation.take([]))
+    prepared = prepare(lacking, bert, epochs=2)
+    assert "no validation rows: the last weights are kept" in prepared.warnings()[-1]
+    outcome = prepared.run(tmp_path, Console(quiet=True))
+    assert outcome.validation is None
+    assert outcome.calibration is not None and outcome.calibration.temperature == 1
+    assert records(tmp_path, "validation") == []
+    assert names(tmp_path) == {"best-000014", "step-000014"}
+    SavedModel.load(tmp_path / "model")
 
 
 def test_number_of_steps_does_not_suffer_from_rounding() -> None:
     assert 1.1 * 100 > 110
-    assert num_steps(TrainConfig(epochs=1.1), 3200) == 110
+    assert num_steps(TrainConfig(epochs=1.1, min_steps=0), 3200) == 110
 
 
 def test_a_fraction_of_an_epoch_stops_within_it(splits: Splits, bert: Path, tmp_path: Path) -> None:
@@ -169,7 +219,8 @@ def test_clipping_limits_what_the_optimizer_sees(
 def test_stops_early_when_nothing_gets_better(splits: Splits, bert: Path, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-30, "evaluate_every": 2, "patience": 3}
     state = loop(prepare(splits, bert, epochs=5, **settings), tmp_path)
-    assert (state.step, state.best_step, state.stopped_early) == (8, 2, True)
+    assert (state.step, state.stopped_early) == (8, True)
+    assert state.best_step == 8, "of equals the later weights, which learnt more"
     assert [r["step"] for r in records(tmp_path, "validation")] == [2, 4, 6, 8]
 
 
@@ -187,10 +238,11 @@ def test_patience_counts_evaluations_in_a_row(splits: Splits, bert: Path, tmp_pa
 
 @pytest.mark.parametrize("best_by", ["macro_f1", "accuracy", "nll"])
 def test_ends_with_the_best_weights_not_the_last(
-    splits: Splits, bert: Path, tmp_path: Path, best_by: Any
+    splits: Splits, bert: Path, tmp_path: Path, best_by: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At this rate the model soon falls apart."""
-    settings = {"learning_rate": 0.1, "schedule": "constant", "evaluate_every": 2, "epochs": 3}
+    """After 14 steps down the loss it goes up."""
+    monkeypatch.setattr(loop_module, "schedule", lambda _, step, __: 1.0 if step < 14 else -1.0)
+    settings = {"learning_rate": 5e-3, "evaluate_every": 2, "epochs": 4}
     prepared = prepare(splits, bert, best_by=best_by, **settings)
     model = prepared.model
     outcome = prepared.run(tmp_path, Console(quiet=True))
@@ -198,7 +250,7 @@ def test_ends_with_the_best_weights_not_the_last(
     assert validation is not None and calibration is not None
     lines = {r["step"]: r[best_by] for r in records(tmp_path, "validation")}
     best = (min if best_by == "nll" else max)(lines.values())
-    step = min(step for step, value in lines.items() if value == best)
+    step = max(step for step, value in lines.items() if value == best)
     assert step < max(lines), "the last is the best: the test shows nothing"
     assert score(calibration.undo(validation))[best_by] == pytest.approx(best, abs=1e-6)
     assert names(tmp_path) == {f"best-{step:06d}", f"step-{max(lines):06d}"}

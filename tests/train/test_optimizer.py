@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from llmclf.model.config import ModelConfig
 from llmclf.model.family import family_of
 from llmclf.model.tune import tune
 from llmclf.train.config import TrainConfig
-from llmclf.train.optimizer import build_optimizer, schedule
+from llmclf.train.optimizer import build_optimizer, default_rate, schedule
 
 SIZES = {
     "vocab_size": 10,
@@ -34,11 +35,29 @@ def bert() -> nn.Module:
 
 def settings_by_name(model: nn.Module, config: TrainConfig) -> dict[str, dict[str, Any]]:
     """Parameter name -> its group's settings."""
+    config = replace(config, learning_rate=config.learning_rate or 1e-3)
     optimizer = build_optimizer(model, config, family_of(model.config))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = [(names[id(p)], group) for group in optimizer.param_groups for p in group["params"]]
     assert len(dict(found)) == len(found), "a parameter is in two groups"
     return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("tune", "width", "rate"),
+    [
+        ("full", 384, 1e-4),  # MiniLM
+        ("full", 768, 4.2e-5),  # BERT-base: 2e-5 to 5e-5 are published
+        ("full", 1024, 2.9e-5),
+        ("lora", 768, 5e-4),  # RoBERTa-base: 4e-4 to 5e-4
+        ("lora", 4096, 9.4e-5),
+        ("last_n", 384, 3e-4),
+        ("head", 384, 2e-3),
+        ("head", 4096, 2e-3),
+    ],
+)
+def test_default_rate(tune: Any, width: int, rate: float) -> None:
+    assert default_rate(tune, width) == rate
 
 
 def test_everything_that_learns_is_in_one_group() -> None:
@@ -106,7 +125,14 @@ def test_without_layer_decay_all_learn_alike() -> None:
 def test_without_layer_decay_there_are_two_groups() -> None:
     """ZeRO divides each group by itself, and stage 2 keeps whole what straddles two ranks."""
     model = bert()
-    assert len(build_optimizer(model, TrainConfig(), family_of(model.config)).param_groups) == 2
+    assert (
+        len(
+            build_optimizer(
+                model, TrainConfig(learning_rate=1e-3), family_of(model.config)
+            ).param_groups
+        )
+        == 2
+    )
 
 
 ORACLES = {

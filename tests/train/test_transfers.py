@@ -46,7 +46,7 @@ def task_on(
     prepared = fine_tune.prepare(
         splits,
         model_config=ModelConfig(checkpoint=str(checkpoint)),
-        config=TrainConfig(precision="fp32", **settings),
+        config=TrainConfig(precision="fp32", min_steps=0, **settings),
         max_length=None,
         seed=0,
         weights=False,

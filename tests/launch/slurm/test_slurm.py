@@ -61,7 +61,8 @@ def recipe(bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -
     script.write_text(SLOW_RECIPE)
     return (
         str(script), "--model.checkpoint", str(bert), "--data.source", str(corpus),
-        "--train.precision", "fp32", "--train.log-every", "1", "--train.epochs", "3",
+        "--train.precision", "fp32", "--train.log-every", "1",
+        "--train.min-steps", "0", "--train.epochs", "3",
         "--train.learning-rate", "5e-3",
     )  # fmt: skip
 
