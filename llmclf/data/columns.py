@@ -155,9 +155,10 @@ def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str |
 
 def _constant(table: SourceTable) -> set[str]:
     """Columns that hold the same in each row, such as one instruction for all."""
-    if table.frame.height < 2:
+    rows = table.filled
+    if rows.height < 2:
         return set()
-    alike = table.frame.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    alike = rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
     return {column for column, same in alike.items() if same}
 
 
@@ -193,7 +194,7 @@ def _guess_label(table: SourceTable, taken: set[str]) -> str:
 
 
 def _guess_id(source: Source) -> tuple[str | None, str]:
-    tables = [table.frame for _, table in source.tables]
+    tables = [table.filled for _, table in source.tables]
     if all("id" in frame.columns for frame in tables):
         ids = pl.concat([frame["id"] for frame in tables])
         if not ids.null_count() and not (ids == "").any() and not ids.is_duplicated().any():
@@ -202,10 +203,7 @@ def _guess_id(source: Source) -> tuple[str | None, str]:
 
 
 def gather(columns: Columns, source: Source) -> GatheredRows:
-    """Put the rows of all tables into one frame and check ids and texts.
-
-    Raises DataError for texts that are not text, and for ids that are missing or repeat.
-    """
+    """Put the rows of all tables into one frame. Raises DataError for texts that are not text."""
     frames = []
     for number, (split, table) in enumerate(source.tables):
         _check_text(table, columns.text)
@@ -223,11 +221,8 @@ def gather(columns: Columns, source: Source) -> GatheredRows:
                 pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
             )
         )
-    rows = GatheredRows(
-        _with_ids(pl.concat(frames)), tuple(table.name for _, table in source.tables)
-    )
-    _check_ids(rows, columns.id)
-    return rows
+    names = tuple(table.name for _, table in source.tables)
+    return GatheredRows(_with_ids(pl.concat(frames)), names)
 
 
 def _time(column: str | None, table: SourceTable) -> list[pl.Expr]:
@@ -240,7 +235,7 @@ def _time(column: str | None, table: SourceTable) -> list[pl.Expr]:
 
 def _check_text(table: SourceTable, column: str) -> None:
     check_kind(table, column)
-    texts = table.frame[column].drop_nulls()
+    texts = table.filled[column].drop_nulls()
     if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
         raise DataError(
             f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
@@ -275,7 +270,8 @@ def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _check_ids(rows: GatheredRows, column: str | None) -> None:
+def check_ids(rows: GatheredRows, column: str | None) -> None:
+    """Raise DataError for ids of a column that are missing or repeat."""
     if column is None:
         return
     missing = pl.col("id").is_null() | (pl.col("id") == "")

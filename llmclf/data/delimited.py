@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from llmclf.config import DataError
-from llmclf.data.lines import TextFormat, blank, read_lines
+from llmclf.data.lines import Remembered, TextFormat, blank, read_lines
 from llmclf.data.quotes import Swallowed, swallowed_rows
 from llmclf.data.table import SourceTable, listed, shown
 
@@ -152,7 +152,7 @@ def _empty(row: list[str]) -> bool:
 def _parse(dialect: _Dialect) -> tuple[list[str], pl.DataFrame]:
     """The header and the rows of a file; csv.Error where quotes do not pair."""
     csv.field_size_limit(sys.maxsize)
-    lines = islice(read_lines(dialect.path, dialect.form), dialect.skipped, None)
+    lines = Remembered(islice(read_lines(dialect.path, dialect.form), dialect.skipped, None))
     reader = csv.reader(
         lines,
         delimiter=dialect.delimiter,
@@ -160,7 +160,7 @@ def _parse(dialect: _Dialect) -> tuple[list[str], pl.DataFrame]:
         strict=not dialect.literal,
         skipinitialspace=dialect.spaced,
     )
-    records = _records(dialect, reader)
+    records = _records(dialect, reader, lines)
     header = next(records, None)
     if header is None:
         raise DataError(f"{dialect.path}: is empty.")
@@ -200,9 +200,11 @@ def _named(dialect: _Dialect, header: list[str], frame: pl.DataFrame) -> SourceT
     )
 
 
-def _records(dialect: _Dialect, reader: Any) -> Iterator[list[str]]:
-    """Records of the same width as the header; empty lines are passed over."""
+def _records(dialect: _Dialect, reader: Any, lines: Remembered) -> Iterator[list[str]]:
+    """Records of the same width as the header. As pandas.read_csv has it, lines of blanks are
+    passed over, and a line that holds nothing but separators or "" is a row of empty cells."""
     path, width, row = dialect.path, 0, 0
+    blanks = " \t\r\n\x1a".replace(dialect.delimiter, "")  # DOS ended its files with Ctrl-Z
     while True:
         first_line = reader.line_num + 1 + dialect.skipped
         try:
@@ -215,12 +217,12 @@ def _records(dialect: _Dialect, reader: Any) -> Iterator[list[str]]:
             ) from None
         if record is None:
             return
-        if not record:
+        if not record or not lines.last.strip(blanks):
             continue
         width = width or len(record)
+        if all(map(blank, record)):
+            record += [""] * (width - len(record))
         if len(record) != width:
-            if _empty(record):
-                continue
             message = (
                 f"{path} line {first_line:,} (row {row:,}): has {len(record)} fields, the header "
                 f"has {width}. {_remedy(dialect, len(record) > width)}"

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import polars as pl
@@ -48,6 +49,11 @@ class SourceTable:
     def __post_init__(self) -> None:
         if not self.frame.height:
             raise DataError(f"{self.name}: has columns {listed(self.frame.columns)} but no rows.")
+
+    @cached_property
+    def filled(self) -> pl.DataFrame:
+        """The rows that hold anything: the others count, but say nothing of what a column is."""
+        return self.frame.filter(pl.any_horizontal(pl.all().fill_null("") != ""))
 
     def row(self, index: int) -> str:
         """Name of a row in messages; ``index`` counts from 0, people from 1."""
