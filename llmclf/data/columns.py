@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from llmclf.config import DataError, did_you_mean
 from llmclf.data.aside import texts_left_aside
 from llmclf.data.config import DataConfig
+from llmclf.data.files import DELIMITED, suffix
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.table import Source, SourceTable, listed, shown
 
@@ -135,11 +137,18 @@ def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns)
 def raise_missing(name: str, table: SourceTable) -> None:
     """Raise DataError for a column that a table has not."""
     _refuse_repeated(table, [name])
-    there = table.frame.columns
     raise DataError(
-        f"{table.name}: no column {name!r}.{did_you_mean(name, there)} "
-        f"Columns: {listed(there, 20)}."
+        f"{table.name}: no column {name!r}.{did_you_mean(name, table.frame.columns)} "
+        f"{_columns(table)}."
     )
+
+
+def _columns(table: SourceTable) -> str:
+    """The columns of a table for a message."""
+    there = f"Columns: {listed(table.frame.columns, 20)}"
+    if table.frame.width > 1 or suffix(Path(table.name)) not in DELIMITED:
+        return there
+    return f"{there}; if that is several, set --data.delimiter to the character between them"
 
 
 def _refuse_repeated(table: SourceTable, names: Sequence[str]) -> None:
@@ -178,7 +187,7 @@ def _guess_text(table: SourceTable, taken: set[str]) -> str:
     raise DataError(
         f"{table.name}: cannot tell which column holds the text; set --data.text. "
         + (f"Not guessed, since all rows are alike: {listed(sorted(constant))}. " * bool(constant))
-        + f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+        + f"{_columns(table)} (the first line must name them)."
     )
 
 
@@ -189,7 +198,7 @@ def _guess_label(table: SourceTable, taken: set[str]) -> str:
         return name
     raise DataError(
         f"{table.name}: cannot tell which column holds the label; set --data.label. "
-        f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+        f"{_columns(table)} (the first line must name them)."
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -100,12 +101,11 @@ def _dialect(path: Path, form: TextFormat) -> _Dialect:
     lines = sample[skipped:]
     if not lines:
         raise DataError(f"{path}: is empty.")
-    if form.delimiter is not None:
-        delimiter, decisions = form.delimiter, tuple[str, ...]()
-    elif named:
-        delimiter, decisions = named[1], ()
-    else:
-        delimiter, decisions = _delimiter(path, lines, whole)
+    delimiter, decisions = _delimiter(path, lines, whole)
+    said = form.delimiter or (named and named[1])
+    if said:
+        _refuse_absent(path, said, lines[0], delimiter)
+        delimiter, decisions = said, ()
     names = next(csv.reader(lines, delimiter=delimiter))
     # "text, label": then the space before a quoted field is no part of it, either.
     spaced = len(names) > 1 and all(n.startswith(" ") and n.strip() for n in names[1:])
@@ -131,6 +131,17 @@ def _delimiter(path: Path, lines: list[str], whole: bool) -> tuple[str, tuple[st
     else:
         reason = f"the rows have equal width by it, and not by {found[0]!r}"
     return chosen, (f"delimiter of {path.name}: {chosen!r} ({reason})",)
+
+
+def _refuse_absent(path: Path, said: str, header: str, fitting: str) -> None:
+    """Refuse a delimiter that was named and is not in the header, where another one fits."""
+    if said in header or fitting not in header:
+        return
+    fits = "tab" if fitting == "\t" else shlex.quote(fitting)
+    raise DataError(
+        f"{path}: the delimiter that is set, {said!r}, does not occur in the header, "
+        f"{shown(header.strip())}. {fitting!r} fits: set --data.delimiter {fits}."
+    )
 
 
 def _is_tsv(path: Path) -> bool:
