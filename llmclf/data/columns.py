@@ -14,6 +14,7 @@ from llmclf.data.config import DataConfig
 from llmclf.data.files import DELIMITED, suffix
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.table import Source, SourceTable, listed, shown
+from llmclf.invisible import quoted
 
 TEXT_NAMES = (
     *("text", "sentence", "content", "review", "tweet", "comment", "message", "body", "document"),
@@ -81,11 +82,11 @@ def choose(config: DataConfig, source: Source) -> Columns:
     text = config.text or known.get("text")
     if text is None:
         text = _guess_text(first, {n for n in named if n})
-        decisions.append(f"text column: {text!r} (guessed; set --data.text)")
+        decisions.append(f"text column: {quoted(text)} (guessed; set --data.text)")
     if not label:
         with naming_guesses(decisions):
             label = _guess_label(first, {n for n in named if n} | {text})
-        decisions.append(f"label column: {label!r} (guessed; set --data.label)")
+        decisions.append(f"label column: {quoted(label)} (guessed; set --data.label)")
     id_ = config.id or known.get("id")
     if id_ is None and "id" in there and "id" not in (text, label, *named):
         id_, decision = _guess_id(source)
@@ -110,8 +111,8 @@ def _check_there(chosen: Columns, source: Source, first: SourceTable) -> None:
     """Raise DataError where a table lacks a column, or times and groups are both to decide."""
     if chosen.time and chosen.group:
         raise DataError(
-            f"data.time={chosen.time!r}: {first.name} has groups (column "
-            f"{chosen.group!r}), which may have both old and new rows; leave --data.time out."
+            f"data.time={quoted(chosen.time)}: {first.name} has groups (column "
+            f"{quoted(chosen.group)}), which may have both old and new rows; leave --data.time out."
         )
     for split, table in source.tables:
         if split == "test":
@@ -131,14 +132,14 @@ def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns)
         return
     own = [name for name in there if name not in train.frame.columns]
     if not did_you_mean(columns.label[0], own):
-        raise DataError(f"{table.name}: has no column {columns.label[0]!r}. {UNLABELLED}")
+        raise DataError(f"{table.name}: has no column {quoted(columns.label[0])}. {UNLABELLED}")
 
 
 def raise_missing(name: str, table: SourceTable) -> None:
     """Raise DataError for a column that a table has not."""
     _refuse_repeated(table, [name])
     raise DataError(
-        f"{table.name}: no column {name!r}.{did_you_mean(name, table.frame.columns)} "
+        f"{table.name}: no column {quoted(name)}.{did_you_mean(name, table.frame.columns)} "
         f"{_columns(table)}."
     )
 
@@ -247,8 +248,8 @@ def _check_text(table: SourceTable, column: str) -> None:
     texts = table.filled[column].drop_nulls()
     if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
         raise DataError(
-            f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
-            f"are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
+            f"{table.name}: column {quoted(column)} holds only numbers ({listed(texts.head(3))}), "
+            f"texts are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
         )
 
 
@@ -259,8 +260,8 @@ def check_kind(table: SourceTable, column: str) -> None:
         kind, row = min(others.items(), key=lambda item: item[1])
         value = f"{'an' if kind == 'object' else 'a'} {kind} ({shown(table.frame[column][row])})"
         raise DataError(
-            f"{table.row(row)}: column {column!r} holds {value}, a text is needed. Choose another "
-            "column with --data.text or --data.pair, or write the value between quotes."
+            f"{table.row(row)}: column {quoted(column)} holds {value}, a text is needed. Choose "
+            "another column with --data.text or --data.pair, or write the value between quotes."
         )
 
 
@@ -285,11 +286,11 @@ def check_ids(rows: GatheredRows, column: str | None) -> None:
         return
     missing = pl.col("id").is_null() | (pl.col("id") == "")
     if rows.frame.select(missing.any()).item():
-        raise DataError(f"id column {column!r}: {rows.listed(missing)} have no id.")
+        raise DataError(f"id column {quoted(column)}: {rows.listed(missing)} have no id.")
     repeated = pl.col("id").is_duplicated()
     if rows.frame.select(repeated.any()).item():
         ids = rows.frame.filter(repeated)["id"].unique(maintain_order=True)
         raise DataError(
-            f"id column {column!r}: {len(ids):,} ids repeat ({listed(ids.head(9), 5)}) in "
+            f"id column {quoted(column)}: {len(ids):,} ids repeat ({listed(ids.head(9), 5)}) in "
             f"{rows.listed(repeated)}. Ids must be unique; leave --data.id out to number the rows."
         )

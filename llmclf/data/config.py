@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from llmclf.config import ConfigError
+from llmclf.invisible import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +153,14 @@ class DataConfig:
             "group": "a group may have both old and new rows",
         }
         problems = [
-            f"data.time={self.time!r} and data.{name}: {reason}; leave one of them out."
+            f"data.time={quoted(self.time)} and data.{name}: {reason}; leave one of them out."
             for name, reason in why.items()
             if getattr(self, name) is not None
         ]
         if self.test and (self.validation or not self.validation_fraction):
             problems.append(
-                f"data.time={self.time!r}: has no effect, since no test or validation rows are "
-                "drawn; leave it out."
+                f"data.time={quoted(self.time)}: has no effect, since no test or validation rows "
+                "are drawn; leave it out."
             )
         return problems
 
@@ -173,7 +174,8 @@ class DataConfig:
                 for one in value if isinstance(value, tuple) else (value,):
                     if one is not None and one in seen:
                         problems.append(
-                            f"data.{seen[one]} and data.{name} are both {one!r}; they must differ."
+                            f"data.{seen[one]} and data.{name} are both {quoted(one)}; they must "
+                            "differ."
                         )
                     elif one is not None:
                         seen[one] = name
@@ -182,4 +184,4 @@ class DataConfig:
 
 def _check(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ConfigError(f"data.{name}={value!r}: allowed is {allowed}.")
+        raise ConfigError(f"data.{name}={quoted(value)}: allowed is {allowed}.")

@@ -14,6 +14,7 @@ import polars as pl
 from llmclf.config import DataError
 from llmclf.data.columns import GatheredRows
 from llmclf.data.table import cell, listed, shown
+from llmclf.invisible import quoted
 
 Values = dict[str, list[Any]]
 """Cell as it is written -> the values in it."""
@@ -39,13 +40,13 @@ def written_lists(rows: GatheredRows, column: str) -> Values | None:
     for text, value in values.items():
         if isinstance(value, dict):
             raise DataError(
-                f"label column {column!r}: {shown(text)} is an object, not a name, in "
+                f"label column {quoted(column)}: {shown(text)} is an object, not a name, in "
                 f"{rows.listed(where == text)}. Write the names of the labels."
             )
         if value is None and _BARE_LIST.fullmatch(text.strip()):
             raise DataError(
-                f"label column {column!r}: {shown(text)} looks like a list, but its names have no "
-                f'quotes, in {rows.listed(where == text)}. Write ["a", "b"], or leave the '
+                f"label column {quoted(column)}: {shown(text)} looks like a list, but its names "
+                f'have no quotes, in {rows.listed(where == text)}. Write ["a", "b"], or leave the '
                 "brackets out and set --data.label-separator ,."
             )
     found = {text: value for text, value in values.items() if isinstance(value, list)}
@@ -53,7 +54,7 @@ def written_lists(rows: GatheredRows, column: str) -> Values | None:
         name = next(text for text in cells if text not in found)
         one = next(iter(found))
         raise DataError(
-            f"label column {column!r} mixes lists and names: {shown(one)} in "
+            f"label column {quoted(column)} mixes lists and names: {shown(one)} in "
             f"{rows.listed(where == one, 1)}, {shown(name)} in {rows.listed(where == name, 1)}. "
             "Write all alike."
         )
@@ -96,14 +97,16 @@ def to_names(
             kinds.setdefault(cell(value)[0], written)
     if len(kinds) > 1:
         examples = " and ".join(f"{kind}s ({shown(of)})" for kind, of in sorted(kinds.items()))
-        raise DataError(f"label column {column!r}: its lists mix {examples}. Write all alike.")
+        raise DataError(
+            f"label column {quoted(column)}: its lists mix {examples}. Write all alike."
+        )
     if _are_flags(rows, column, texts):
         return _of_flags(column, texts)
     said = []
     if all(len(of) == 1 for of in texts.values()):
         said.append(
-            f"labels: each list of column {column!r} holds one label; it is a multilabel task all "
-            "the same. For one label per row, write names without lists"
+            f"labels: each list of column {quoted(column)} holds one label; it is a multilabel "
+            "task all the same. For one label per row, write names without lists"
         )
     return {written: sorted(set(of)) for written, of in texts.items()}, said
 
@@ -117,14 +120,14 @@ def _texts(rows: GatheredRows, column: str, written: str, values: list[Any]) -> 
         if kind in ("list", "object"):
             problem = f"holds the {kind} {shown(value)}"
         elif text is None or not text.strip():
-            problem = f"holds the empty value {value!r}"
+            problem = f"holds the empty value {quoted(value)}"
         elif kind == "number" and re.search(r"[.e]", text):
             problem = f"holds the fraction {text}, a probability or measurement"
         if problem or text is None:
             where = rows.listed(pl.col(f"label:{column}") == written)
             raise DataError(
-                f"label column {column!r}: the list {shown(written)} {problem}, in {where}; each "
-                'value must be a label, as in ["a", "b"], or all of them 0 or 1.'
+                f"label column {quoted(column)}: the list {shown(written)} {problem}, in {where}; "
+                'each value must be a label, as in ["a", "b"], or all of them 0 or 1.'
             )
         texts.append(text)
     return texts
@@ -144,8 +147,8 @@ def _are_flags(rows: GatheredRows, column: str, texts: dict[str, list[str]]) -> 
         few = min(lengths, key=lambda length: (lengths[length], length))
         odd = next(written for written, of in texts.items() if len(of) == few)
         raise DataError(
-            f"label column {column!r}: lists of 0 and 1 must be equally long, one value for each "
-            f"label, but lengths are {listed(sorted(lengths))}; {shown(odd)} is in "
+            f"label column {quoted(column)}: lists of 0 and 1 must be equally long, one value for "
+            f"each label, but lengths are {listed(sorted(lengths))}; {shown(odd)} is in "
             f"{rows.listed(pl.col(f'label:{column}') == odd)}."
         )
     return False
@@ -162,8 +165,8 @@ def _of_flags(column: str, texts: dict[str, list[str]]) -> tuple[dict[str, list[
     absent = [str(i) for i in range(count) if str(i) not in there]
     never = f"; {listed(absent)} is 1 in no row and left aside" if absent else ""
     said = (
-        f"labels: {count} flags of 0 and 1 in each cell of column {column!r}, called by their "
-        f"position, 0 to {count - 1}{never}"
+        f"labels: {count} flags of 0 and 1 in each cell of column {quoted(column)}, called by "
+        f"their position, 0 to {count - 1}{never}"
     )
     return {written: sorted(of) for written, of in names.items()}, [said]
 
@@ -174,8 +177,8 @@ def refuse_bare_flags(rows: GatheredRows, column: str) -> None:
     matches = [_BARE_FLAGS.fullmatch(text.strip()) for text in cells]
     if all(matches) and len({len(text.strip()) for text in cells}) == 1 and matches[0]:
         raise DataError(
-            f"label column {column!r}: cells such as {shown(cells[0])} hold 0 or 1 for each label. "
-            f"Set --data.label-separator {matches[0][1]!r}."
+            f"label column {quoted(column)}: cells such as {shown(cells[0])} hold 0 or 1 for each "
+            f"label. Set --data.label-separator {matches[0][1]!r}."
         )
 
 

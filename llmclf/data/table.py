@@ -16,6 +16,7 @@ from typing import Any, Literal
 import polars as pl
 
 from llmclf.config import DataError
+from llmclf.invisible import quoted
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -82,7 +83,7 @@ def listed(names: Iterable[Any], limit: int = 8) -> str:
 
 def shown(value: Any, width: int = 60) -> str:
     """A value for a message: quoted, control characters escaped, shortened."""
-    text = repr(value if not isinstance(value, str) else value[: width + 1])
+    text = quoted(value if not isinstance(value, str) else value[: width + 1])
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
