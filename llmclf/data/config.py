@@ -30,6 +30,9 @@ class DataConfig:
     """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
     label_separator: str | None = None
     """Character between the labels of one cell (multilabel), such as ; or |."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels that a file has by number alone: of the positions of lists of 0 and 1
+    (multi-hot), or of class numbers 0, 1, 2; one for each, in their order."""
     id: str | None = None
     """Column that names each row; if not given, its number, counted from 1, behind the name of the
     split where test or validation rows are given (test:12). Predictions read back by
@@ -73,6 +76,12 @@ class DataConfig:
             good = names and all(isinstance(n, str) and n for n in names)
             _check(bool(good), "text", list(names), "one name or several, or leave it out")
             object.__setattr__(self, "text", names[0] if len(names) == 1 else names)
+        if self.label_names is not None:
+            names = tuple(self.label_names)
+            good = len(names) > 1 and all(isinstance(n, str) and n.strip() for n in names)
+            once = good and len(set(names)) == len(names)
+            _check(once, "label_names", list(names), "two names or more, each once, none empty")
+            object.__setattr__(self, "label_names", names)
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
         _check(
             0 <= self.validation_fraction < 1,

@@ -146,7 +146,9 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         check_ids(rows, columns.id)
         if columns.time is not None:
             rows = with_moments(rows, columns.time)
-        rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
+        rows, multilabel, decisions = read_labels(
+            rows, columns, source, config.label_separator, config.label_names or ()
+        )
         split_seed = seed if config.seed is None else config.seed
         rows = _limited(rows, config.limit, split_seed)
         given = {name for name, _ in source.tables}

@@ -13,6 +13,7 @@ import polars as pl
 
 from llmclf.config import DataError
 from llmclf.data.columns import GatheredRows
+from llmclf.data.label_names import check_count, named_numbers
 from llmclf.data.table import cell, listed, shown
 from llmclf.invisible import quoted
 
@@ -84,11 +85,12 @@ def literal(text: str) -> list[Any] | dict[str, Any] | None:
 
 
 def to_names(
-    rows: GatheredRows, column: str, values: Values
+    rows: GatheredRows, column: str, values: Values, label_names: tuple[str, ...] = ()
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Sorted label names of each cell, and what was decided.
+    """Sorted label names of each cell, and what was decided; ``label_names``: of labels that are
+    numbers or positions.
 
-    Raises DataError for values that are no names.
+    Raises DataError for values that are no names, ConfigError for names that do not fit.
     """
     texts = {written: _texts(rows, column, written, of) for written, of in values.items()}
     kinds: dict[str, str] = {}
@@ -101,7 +103,11 @@ def to_names(
             f"label column {quoted(column)}: its lists mix {examples}. Write all alike."
         )
     if _are_flags(rows, column, texts):
-        return _of_flags(column, texts)
+        return _of_flags(column, texts, label_names)
+    if label_names:
+        numbers = list(dict.fromkeys(text for of in texts.values() for text in of))
+        name_of = dict(zip(numbers, named_numbers(column, numbers, label_names), strict=True))
+        texts = {written: [name_of[text] for text in of] for written, of in texts.items()}
     said = []
     if all(len(of) == 1 for of in texts.values()):
         said.append(
@@ -154,19 +160,28 @@ def _are_flags(rows: GatheredRows, column: str, texts: dict[str, list[str]]) -> 
     return False
 
 
-def _of_flags(column: str, texts: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Labels called by their position, since such lists do not name them."""
+def _of_flags(
+    column: str, texts: dict[str, list[str]], label_names: tuple[str, ...]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Labels called as ``label_names`` say, else by their position: such lists do not name them."""
+    count = len(next(iter(texts.values())))
+    called = label_names or tuple(map(str, range(count)))
+    check_count(called, count, f"the lists of column {quoted(column)} have {count} positions")
     names = {
-        written: [str(i) for i, text in enumerate(of) if text in ("1", "true")]
+        written: [called[i] for i, text in enumerate(of) if text in ("1", "true")]
         for written, of in texts.items()
     }
-    count = len(next(iter(texts.values())))
     there = {name for of in names.values() for name in of}
-    absent = [str(i) for i in range(count) if str(i) not in there]
+    absent = [name for name in called if name not in there]
     never = f"; {listed(absent)} is 1 in no row and left aside" if absent else ""
+    position = (
+        "as they are given"
+        if label_names
+        else f"by their position, 0 to {count - 1} (to name them: --data.label-names)"
+    )
     said = (
-        f"labels: {count} flags of 0 and 1 in each cell of column {quoted(column)}, called by "
-        f"their position, 0 to {count - 1}{never}"
+        f"labels: {count} flags of 0 and 1 in each cell of column {quoted(column)}, called "
+        f"{position}{never}"
     )
     return {written: sorted(of) for written, of in names.items()}, [said]
 

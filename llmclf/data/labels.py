@@ -17,6 +17,7 @@ from llmclf.data.label_lists import (
     to_names,
     written_lists,
 )
+from llmclf.data.label_names import named_numbers, refuse_names
 from llmclf.data.table import Source, SourceTable, listed, shown
 from llmclf.invisible import hides_something, quoted, told_apart, visible
 
@@ -26,13 +27,18 @@ _TRUE, _FALSE = ("1", "true", "True", "TRUE", "1.0"), ("0", "false", "False", "F
 
 
 def read_labels(
-    rows: GatheredRows, columns: Columns, source: Source, separator: str | None
+    rows: GatheredRows,
+    columns: Columns,
+    source: Source,
+    separator: str | None,
+    names: tuple[str, ...] = (),
 ) -> tuple[GatheredRows, bool, tuple[str, ...]]:
     """Replace the label cells by a column ``label``; also return multilabel and decisions.
 
     ``label`` is String, or List(String) for a multilabel task. Raises DataError naming rows.
 
-    ``separator``: the character between the labels of one cell, None where a cell holds one.
+    ``separator``: the character between the labels of one cell, None where a cell holds one;
+    ``names``: of labels that are numbers or positions.
     """
     kinds = {k for _, t in source.tables for c in columns.label for k in _kinds(t, c)}
     decisions = []
@@ -42,9 +48,12 @@ def read_labels(
     if len(columns.label) > 1:
         if separator is not None:
             _refuse_separator(separator, f"with several label columns ({listed(columns.label)})")
+        if names:
+            refuse_names(names, f"with several label columns ({listed(columns.label)})")
         label = _from_flags(rows, columns.label)
     else:
-        label, said = _from_cells(rows, columns.label[0], separator, of_lists="list" in kinds)
+        of_lists = "list" in kinds
+        label, said = _from_cells(rows, columns.label[0], separator, names, of_lists=of_lists)
         decisions += said
     multilabel = label.dtype == pl.List
     frame = rows.frame.drop(f"label:{name}" for name in columns.label)
@@ -92,7 +101,12 @@ def _without_rows(rows: GatheredRows, columns: tuple[str, ...]) -> list[str]:
 
 
 def _from_cells(
-    rows: GatheredRows, column: str, separator: str | None, *, of_lists: bool
+    rows: GatheredRows,
+    column: str,
+    separator: str | None,
+    label_names: tuple[str, ...],
+    *,
+    of_lists: bool,
 ) -> tuple[pl.Series, list[str]]:
     """Labels of one column: its names, or lists of names where its cells hold several."""
     cells = rows.frame[f"label:{column}"]
@@ -110,8 +124,10 @@ def _from_cells(
         values = {text: [p.strip() for p in of if p.strip()] for text, of in split.items()}
     if values is None:
         names, more = _from_names(rows, column)
+        if label_names:
+            return pl.Series(named_numbers(column, names.to_list(), label_names)), more
         return names, more
-    names_of, more = to_names(rows, column, values)
+    names_of, more = to_names(rows, column, values, label_names)
     return pl.Series([names_of[text] for text in cells], dtype=pl.List(pl.String)), said + more
 
 
