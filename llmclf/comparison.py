@@ -36,7 +36,7 @@ from llmclf.run_folder.check import finished, membership
 from llmclf.run_folder.find import read_all
 from llmclf.supervise import out_of_memory
 from llmclf.supervise.held import refuse_if_held
-from llmclf.terminal import main_console
+from llmclf.terminal import run_console
 from llmclf.trackers import mirror
 
 SETTINGS_OF_A_REPEAT = ("fold", "folds", "seed", "labels_per_class")
@@ -107,7 +107,7 @@ def compare(
     ``config``: how they are compared. ``resume``: go on with interrupted runs. Raises UserError,
     before anything is run, for experiments that cannot be compared or whose folders are not theirs.
     """
-    console = console or main_console()
+    console = console or run_console()
     check(experiments, resume=resume)
     for experiment in experiments:
         refuse_if_held(experiment.folder)

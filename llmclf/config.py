@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
+from llmclf.invisible import belongs, quoted
 from llmclf.ranks import is_main, local_rank, tell_launcher
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     folded = {n.casefold(): n for n in reversed(names)}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+    return f" Did you mean {quoted(folded[close[0]])}?" if close else ""
 
 
 def changeable(default: T) -> T:
@@ -93,10 +94,12 @@ def from_json(cls: type[T], value: Any, key: str = "") -> T:
     for name in value:
         if name not in fields:
             hint = did_you_mean(name, fields)
-            raise ConfigError(f"unknown key {_join(key, name)!r}.{hint} Allowed: {sorted(fields)}.")
+            raise ConfigError(
+                f"unknown key {quoted(_join(key, name))}.{hint} Allowed: {sorted(fields)}."
+            )
     missing = [n for n, f in fields.items() if n not in value and _required(f)]
     if missing:
-        raise ConfigError(f"missing key {_join(key, missing[0])!r}.")
+        raise ConfigError(f"missing key {quoted(_join(key, missing[0]))}.")
     hints = typing.get_type_hints(cls)
     return cls(**{n: _convert(hints[n], v, _join(key, n)) for n, v in value.items()})
 
@@ -120,11 +123,11 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return _convert_any([a for a in args if a is not type(None)], value, key)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{key}={value!r}: allowed are {list(args)}.")
+            raise ConfigError(f"{key}={quoted(value)}: allowed are {list(args)}.")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{key}={value!r}: expected a list.")
+            raise ConfigError(f"{key}={quoted(value)}: expected a list.")
         return tuple(_convert(args[0], v, key) for v in value)
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, key)
@@ -135,7 +138,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not accepted:
-        got = f"{value!r} ({type(value).__name__})"
+        got = f"{quoted(value)} ({type(value).__name__})"
         raise ConfigError(f"{key}={got}: expected {hint.__name__}.")
     return value
 
@@ -168,7 +171,8 @@ def plain(text: str) -> str:
     Escape sequences go; other control characters, line breaks and direction marks become spaces.
     Joiners stay: Persian words and emoji hold them.
     """
-    return "".join(c if c.isprintable() or c in _JOINERS else " " for c in _ESCAPE.sub("", text))
+    text = _ESCAPE.sub("", text)
+    return "".join(c if belongs(text, i) or c in _JOINERS else " " for i, c in enumerate(text))
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from llmclf.run_folder.disk import one_line
 from llmclf.run_folder.environment import describe, recipe
 from llmclf.run_folder.same_rows import check_same
 from llmclf.supervise.held import held, refuse_if_held
-from llmclf.terminal import main_console, quieten, show, show_bytes
+from llmclf.terminal import quieten, run_console, show, show_bytes
 from llmclf.trackers.mirror import mirrored
 
 
@@ -49,7 +49,7 @@ def run(
     Raises UserError, before anything is written, if the experiment cannot run.
     """
     quieten()
-    _run(experiment, data, resume, console or main_console())
+    _run(experiment, data, resume, console or run_console())
     let_go()
     return experiment.folder
 

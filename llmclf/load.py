@@ -14,6 +14,7 @@ import numpy as np
 
 from llmclf.config import ConfigError, DataError
 from llmclf.evaluate.predictions import Predictions
+from llmclf.invisible import quoted
 from llmclf.methods.method import Classifier, Experiment
 from llmclf.run_folder import read_results, read_settings
 from llmclf.terminal import quieten
@@ -90,7 +91,9 @@ class LoadedRun:
         import pandas as pd
 
         if split not in ("validation", "test"):
-            raise DataError(f"predictions of {split!r}: there are those of validation and test.")
+            raise DataError(
+                f"predictions of {quoted(split)}: there are those of validation and test."
+            )
         path = self.folder / "predictions" / f"{split}.parquet"
         frame = pd.read_parquet(path).assign(predicted=pd.Series(_answers(path), dtype=object))
         rows = pd.read_parquet(self.folder / "splits.parquet")
@@ -131,11 +134,11 @@ class LoadedRun:
     @staticmethod
     def _checked(name: str, values: Sequence[str]) -> list[str]:
         if isinstance(values, str):
-            raise DataError(f"{name}: a single text; give a list: [{values[:40]!r}].")
+            raise DataError(f"{name}: a single text; give a list: [{quoted(values[:40])}].")
         for i, value in enumerate(values):
             if not isinstance(value, str):
                 kind = type(value).__name__
-                raise DataError(f"{name}[{i}] is {value!r} ({kind}): expected a text.")
+                raise DataError(f"{name}[{i}] is {quoted(value)} ({kind}): expected a text.")
         return list(values)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -56,6 +61,56 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@contextlib.contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """End quietly, with exit code 1, where what reads the output has ended, as ``head`` does.
+
+    It stands outermost and writes what is left itself, or the interpreter would complain as it ends
+    (Note on SIGPIPE in the manual of ``signal``). A pipe to anything else that breaks is an error.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        _discard(sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _nobody_reads() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _discard(descriptor: int) -> None:
+    """Send to nowhere what is written from now on, and what waits to be."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+class RunConsole(Console):
+    """A console of hours of work, which go on where nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so once, on stderr if that is still read, and be quiet."""
+        self.quiet = True
+        _discard(sys.stdout.fileno())
+        try:
+            print("what read the output has ended; the run goes on", file=sys.stderr, flush=True)
+        except BrokenPipeError:  # 2>&1 | head
+            _discard(sys.stderr.fileno())
+
+
+def run_console() -> RunConsole:
+    """A console of a run; silent on every rank but the first."""
+    return RunConsole(quiet=not is_main())
 
 
 def main_console() -> Console:

@@ -15,6 +15,7 @@ from llmclf.cli.plan import Plan
 from llmclf.cli.recipes import Recipes
 from llmclf.cli.slurm import Slurm, joined
 from llmclf.config import did_you_mean, exit_on_user_error
+from llmclf.terminal import until_nobody_reads
 
 COMMANDS: dict[str, type[Any]] = {
     "recipes": Recipes,
@@ -34,10 +35,10 @@ and options: llmclf --tyro-print-completion bash (or zsh, tcsh).
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0: done, 2: the user's mistake, 1: a failure of ours."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["--version"]:
-        print(version("llmclf"))
-        return
-    with exit_on_user_error():
+    with until_nobody_reads(), exit_on_user_error():
+        if words == ["--version"]:
+            print(version("llmclf"))
+            return
         check_name(words)
         command, rest = parse(joined(words), return_unknown_args=True)
         if rest and not isinstance(command, TAKE_OPTIONS_OF_A_RECIPE):

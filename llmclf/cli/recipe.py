@@ -22,7 +22,7 @@ from llmclf.config import ConfigError, exit_on_user_error, flatten
 from llmclf.methods.method import Experiment, validate
 from llmclf.report.config import ReportConfig
 from llmclf.supervise.supervised import orderly_exit, supervised
-from llmclf.terminal import main_console, quieten, show_settings
+from llmclf.terminal import main_console, quieten, show_settings, until_nobody_reads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,7 @@ def main(
     ``title`` to ``budgets``: of a comparison, the defaults of what its command line may say.
     """
     document = sys.modules[recipe.__module__].__doc__ or ""
-    with exit_on_user_error():
+    with until_nobody_reads(), exit_on_user_error():
         given = parameters.given(recipe, argv)
         made = parameters.call(recipe, given)
         if isinstance(made, Experiment):
@@ -97,7 +97,7 @@ def _run_one(experiment: Experiment, command: RunCommand) -> None:
         if command.dry_run:
             dry_run(experiment, console)
         else:
-            run(experiment, resume=command.resume, console=console)
+            run(experiment, resume=command.resume)
 
 
 def _compare(members: list[Experiment], command: CompareCommand, title: str) -> None:
@@ -112,9 +112,7 @@ def _compare(members: list[Experiment], command: CompareCommand, title: str) -> 
                 show_settings(console, experiment.to_json())
                 dry_run(experiment, console)
             return
-        failed = compare(
-            members, command.report, title=title, resume=command.resume, console=console
-        )
+        failed = compare(members, command.report, title=title, resume=command.resume)
     if failed:
         sys.exit(1)
 

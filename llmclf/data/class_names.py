@@ -10,6 +10,7 @@ import polars as pl
 
 from llmclf.config import DataError
 from llmclf.data.table import listed
+from llmclf.invisible import quoted
 
 _LISTS = ("Sequence", "List", "LargeList", "Array")
 
@@ -63,7 +64,7 @@ def _named(series: pl.Series, names: list[str], where: str) -> pl.Series:
     unknown = numbers.filter(numbers >= len(names)).unique()
     if len(unknown):
         raise DataError(
-            f"{where}: column {series.name!r} holds the class {unknown[0]}, but names only "
+            f"{where}: column {quoted(series.name)} holds the class {unknown[0]}, but names only "
             f"{len(names)} ({listed(names)})."
         )
     of = dict(enumerate(names))

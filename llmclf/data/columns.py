@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from llmclf.config import DataError, did_you_mean
 from llmclf.data.aside import texts_left_aside
 from llmclf.data.config import DataConfig
+from llmclf.data.files import DELIMITED, suffix
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.table import Source, SourceTable, listed, shown
+from llmclf.invisible import quoted
 
 TEXT_NAMES = (
     *("text", "sentence", "content", "review", "tweet", "comment", "message", "body", "document"),
@@ -79,11 +82,11 @@ def choose(config: DataConfig, source: Source) -> Columns:
     text = config.text or known.get("text")
     if text is None:
         text = _guess_text(first, {n for n in named if n})
-        decisions.append(f"text column: {text!r} (guessed; set --data.text)")
+        decisions.append(f"text column: {quoted(text)} (guessed; set --data.text)")
     if not label:
         with naming_guesses(decisions):
             label = _guess_label(first, {n for n in named if n} | {text})
-        decisions.append(f"label column: {label!r} (guessed; set --data.label)")
+        decisions.append(f"label column: {quoted(label)} (guessed; set --data.label)")
     id_ = config.id or known.get("id")
     if id_ is None and "id" in there and "id" not in (text, label, *named):
         id_, decision = _guess_id(source)
@@ -108,8 +111,8 @@ def _check_there(chosen: Columns, source: Source, first: SourceTable) -> None:
     """Raise DataError where a table lacks a column, or times and groups are both to decide."""
     if chosen.time and chosen.group:
         raise DataError(
-            f"data.time={chosen.time!r}: {first.name} has groups (column "
-            f"{chosen.group!r}), which may have both old and new rows; leave --data.time out."
+            f"data.time={quoted(chosen.time)}: {first.name} has groups (column "
+            f"{quoted(chosen.group)}), which may have both old and new rows; leave --data.time out."
         )
     for split, table in source.tables:
         if split == "test":
@@ -129,17 +132,24 @@ def _refuse_unlabelled(table: SourceTable, train: SourceTable, columns: Columns)
         return
     own = [name for name in there if name not in train.frame.columns]
     if not did_you_mean(columns.label[0], own):
-        raise DataError(f"{table.name}: has no column {columns.label[0]!r}. {UNLABELLED}")
+        raise DataError(f"{table.name}: has no column {quoted(columns.label[0])}. {UNLABELLED}")
 
 
 def raise_missing(name: str, table: SourceTable) -> None:
     """Raise DataError for a column that a table has not."""
     _refuse_repeated(table, [name])
-    there = table.frame.columns
     raise DataError(
-        f"{table.name}: no column {name!r}.{did_you_mean(name, there)} "
-        f"Columns: {listed(there, 20)}."
+        f"{table.name}: no column {quoted(name)}.{did_you_mean(name, table.frame.columns)} "
+        f"{_columns(table)}."
     )
+
+
+def _columns(table: SourceTable) -> str:
+    """The columns of a table for a message."""
+    there = f"Columns: {listed(table.frame.columns, 20)}"
+    if table.frame.width > 1 or suffix(Path(table.name)) not in DELIMITED:
+        return there
+    return f"{there}; if that is several, set --data.delimiter to the character between them"
 
 
 def _refuse_repeated(table: SourceTable, names: Sequence[str]) -> None:
@@ -155,9 +165,10 @@ def _by_name(table: SourceTable, names: Sequence[str], taken: set[str]) -> str |
 
 def _constant(table: SourceTable) -> set[str]:
     """Columns that hold the same in each row, such as one instruction for all."""
-    if table.frame.height < 2:
+    rows = table.filled
+    if rows.height < 2:
         return set()
-    alike = table.frame.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    alike = rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
     return {column for column, same in alike.items() if same}
 
 
@@ -177,7 +188,7 @@ def _guess_text(table: SourceTable, taken: set[str]) -> str:
     raise DataError(
         f"{table.name}: cannot tell which column holds the text; set --data.text. "
         + (f"Not guessed, since all rows are alike: {listed(sorted(constant))}. " * bool(constant))
-        + f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+        + f"{_columns(table)} (the first line must name them)."
     )
 
 
@@ -188,12 +199,12 @@ def _guess_label(table: SourceTable, taken: set[str]) -> str:
         return name
     raise DataError(
         f"{table.name}: cannot tell which column holds the label; set --data.label. "
-        f"Columns: {listed(table.frame.columns, 20)} (the first line must name them)."
+        f"{_columns(table)} (the first line must name them)."
     )
 
 
 def _guess_id(source: Source) -> tuple[str | None, str]:
-    tables = [table.frame for _, table in source.tables]
+    tables = [table.filled for _, table in source.tables]
     if all("id" in frame.columns for frame in tables):
         ids = pl.concat([frame["id"] for frame in tables])
         if not ids.null_count() and not (ids == "").any() and not ids.is_duplicated().any():
@@ -202,10 +213,7 @@ def _guess_id(source: Source) -> tuple[str | None, str]:
 
 
 def gather(columns: Columns, source: Source) -> GatheredRows:
-    """Put the rows of all tables into one frame and check ids and texts.
-
-    Raises DataError for texts that are not text, and for ids that are missing or repeat.
-    """
+    """Put the rows of all tables into one frame. Raises DataError for texts that are not text."""
     frames = []
     for number, (split, table) in enumerate(source.tables):
         _check_text(table, columns.text)
@@ -223,11 +231,8 @@ def gather(columns: Columns, source: Source) -> GatheredRows:
                 pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
             )
         )
-    rows = GatheredRows(
-        _with_ids(pl.concat(frames)), tuple(table.name for _, table in source.tables)
-    )
-    _check_ids(rows, columns.id)
-    return rows
+    names = tuple(table.name for _, table in source.tables)
+    return GatheredRows(_with_ids(pl.concat(frames)), names)
 
 
 def _time(column: str | None, table: SourceTable) -> list[pl.Expr]:
@@ -240,11 +245,11 @@ def _time(column: str | None, table: SourceTable) -> list[pl.Expr]:
 
 def _check_text(table: SourceTable, column: str) -> None:
     check_kind(table, column)
-    texts = table.frame[column].drop_nulls()
+    texts = table.filled[column].drop_nulls()
     if len(texts) and texts.str.contains(r"^\s*[-+]?[\d.,]+\s*$").all():
         raise DataError(
-            f"{table.name}: column {column!r} holds only numbers ({listed(texts.head(3))}), texts "
-            f"are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
+            f"{table.name}: column {quoted(column)} holds only numbers ({listed(texts.head(3))}), "
+            f"texts are needed; set --data.text. Columns: {listed(table.frame.columns, 20)}."
         )
 
 
@@ -255,8 +260,8 @@ def check_kind(table: SourceTable, column: str) -> None:
         kind, row = min(others.items(), key=lambda item: item[1])
         value = f"{'an' if kind == 'object' else 'a'} {kind} ({shown(table.frame[column][row])})"
         raise DataError(
-            f"{table.row(row)}: column {column!r} holds {value}, a text is needed. Choose another "
-            "column with --data.text or --data.pair, or write the value between quotes."
+            f"{table.row(row)}: column {quoted(column)} holds {value}, a text is needed. Choose "
+            "another column with --data.text or --data.pair, or write the value between quotes."
         )
 
 
@@ -275,16 +280,17 @@ def _with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-def _check_ids(rows: GatheredRows, column: str | None) -> None:
+def check_ids(rows: GatheredRows, column: str | None) -> None:
+    """Raise DataError for ids of a column that are missing or repeat."""
     if column is None:
         return
     missing = pl.col("id").is_null() | (pl.col("id") == "")
     if rows.frame.select(missing.any()).item():
-        raise DataError(f"id column {column!r}: {rows.listed(missing)} have no id.")
+        raise DataError(f"id column {quoted(column)}: {rows.listed(missing)} have no id.")
     repeated = pl.col("id").is_duplicated()
     if rows.frame.select(repeated.any()).item():
         ids = rows.frame.filter(repeated)["id"].unique(maintain_order=True)
         raise DataError(
-            f"id column {column!r}: {len(ids):,} ids repeat ({listed(ids.head(9), 5)}) in "
+            f"id column {quoted(column)}: {len(ids):,} ids repeat ({listed(ids.head(9), 5)}) in "
             f"{rows.listed(repeated)}. Ids must be unique; leave --data.id out to number the rows."
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from llmclf.config import ConfigError
+from llmclf.invisible import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class DataConfig:
     """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
     label_separator: str | None = None
     """Character between the labels of one cell (multilabel), such as ; or |."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the labels that a file has by number alone: of the positions of lists of 0 and 1
+    (multi-hot), or of class numbers 0, 1, 2; one for each, in their order."""
     id: str | None = None
     """Column that names each row; if not given, its number, counted from 1, behind the name of the
     split where test or validation rows are given (test:12). Predictions read back by
@@ -72,6 +76,12 @@ class DataConfig:
             good = names and all(isinstance(n, str) and n for n in names)
             _check(bool(good), "text", list(names), "one name or several, or leave it out")
             object.__setattr__(self, "text", names[0] if len(names) == 1 else names)
+        if self.label_names is not None:
+            names = tuple(self.label_names)
+            good = len(names) > 1 and all(isinstance(n, str) and n.strip() for n in names)
+            once = good and len(set(names)) == len(names)
+            _check(once, "label_names", list(names), "two names or more, each once, none empty")
+            object.__setattr__(self, "label_names", names)
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
         _check(
             0 <= self.validation_fraction < 1,
@@ -152,14 +162,14 @@ class DataConfig:
             "group": "a group may have both old and new rows",
         }
         problems = [
-            f"data.time={self.time!r} and data.{name}: {reason}; leave one of them out."
+            f"data.time={quoted(self.time)} and data.{name}: {reason}; leave one of them out."
             for name, reason in why.items()
             if getattr(self, name) is not None
         ]
         if self.test and (self.validation or not self.validation_fraction):
             problems.append(
-                f"data.time={self.time!r}: has no effect, since no test or validation rows are "
-                "drawn; leave it out."
+                f"data.time={quoted(self.time)}: has no effect, since no test or validation rows "
+                "are drawn; leave it out."
             )
         return problems
 
@@ -173,7 +183,8 @@ class DataConfig:
                 for one in value if isinstance(value, tuple) else (value,):
                     if one is not None and one in seen:
                         problems.append(
-                            f"data.{seen[one]} and data.{name} are both {one!r}; they must differ."
+                            f"data.{seen[one]} and data.{name} are both {quoted(one)}; they must "
+                            "differ."
                         )
                     elif one is not None:
                         seen[one] = name
@@ -182,4 +193,4 @@ class DataConfig:
 
 def _check(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ConfigError(f"data.{name}={value!r}: allowed is {allowed}.")
+        raise ConfigError(f"data.{name}={quoted(value)}: allowed is {allowed}.")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from llmclf.config import ConfigError, DataError, did_you_mean
-from llmclf.data.columns import GatheredRows, choose, gather
+from llmclf.data.columns import GatheredRows, check_ids, choose, gather
 from llmclf.data.config import DataConfig
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.guesses import naming_guesses
@@ -143,9 +143,12 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
     columns = choose(config, source)
     with naming_guesses(columns.decisions):
         rows, empty = _without_empty(gather(columns, source))
+        check_ids(rows, columns.id)
         if columns.time is not None:
             rows = with_moments(rows, columns.time)
-        rows, multilabel, decisions = read_labels(rows, columns, source, config.label_separator)
+        rows, multilabel, decisions = read_labels(
+            rows, columns, source, config.label_separator, config.label_names or ()
+        )
         split_seed = seed if config.seed is None else config.seed
         rows = _limited(rows, config.limit, split_seed)
         given = {name for name, _ in source.tables}

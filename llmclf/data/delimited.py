@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from llmclf.config import DataError
-from llmclf.data.lines import TextFormat, blank, read_lines
+from llmclf.data.lines import Remembered, TextFormat, blank, read_lines
 from llmclf.data.quotes import Swallowed, swallowed_rows
 from llmclf.data.table import SourceTable, listed, shown
 
@@ -100,12 +101,11 @@ def _dialect(path: Path, form: TextFormat) -> _Dialect:
     lines = sample[skipped:]
     if not lines:
         raise DataError(f"{path}: is empty.")
-    if form.delimiter is not None:
-        delimiter, decisions = form.delimiter, tuple[str, ...]()
-    elif named:
-        delimiter, decisions = named[1], ()
-    else:
-        delimiter, decisions = _delimiter(path, lines, whole)
+    delimiter, decisions = _delimiter(path, lines, whole)
+    said = form.delimiter or (named and named[1])
+    if said:
+        _refuse_absent(path, said, lines[0], delimiter)
+        delimiter, decisions = said, ()
     names = next(csv.reader(lines, delimiter=delimiter))
     # "text, label": then the space before a quoted field is no part of it, either.
     spaced = len(names) > 1 and all(n.startswith(" ") and n.strip() for n in names[1:])
@@ -133,6 +133,17 @@ def _delimiter(path: Path, lines: list[str], whole: bool) -> tuple[str, tuple[st
     return chosen, (f"delimiter of {path.name}: {chosen!r} ({reason})",)
 
 
+def _refuse_absent(path: Path, said: str, header: str, fitting: str) -> None:
+    """Refuse a delimiter that was named and is not in the header, where another one fits."""
+    if said in header or fitting not in header:
+        return
+    fits = "tab" if fitting == "\t" else shlex.quote(fitting)
+    raise DataError(
+        f"{path}: the delimiter that is set, {said!r}, does not occur in the header, "
+        f"{shown(header.strip())}. {fitting!r} fits: set --data.delimiter {fits}."
+    )
+
+
 def _is_tsv(path: Path) -> bool:
     return path.name.lower().removesuffix(".gz").endswith(".tsv")
 
@@ -152,7 +163,7 @@ def _empty(row: list[str]) -> bool:
 def _parse(dialect: _Dialect) -> tuple[list[str], pl.DataFrame]:
     """The header and the rows of a file; csv.Error where quotes do not pair."""
     csv.field_size_limit(sys.maxsize)
-    lines = islice(read_lines(dialect.path, dialect.form), dialect.skipped, None)
+    lines = Remembered(islice(read_lines(dialect.path, dialect.form), dialect.skipped, None))
     reader = csv.reader(
         lines,
         delimiter=dialect.delimiter,
@@ -160,7 +171,7 @@ def _parse(dialect: _Dialect) -> tuple[list[str], pl.DataFrame]:
         strict=not dialect.literal,
         skipinitialspace=dialect.spaced,
     )
-    records = _records(dialect, reader)
+    records = _records(dialect, reader, lines)
     header = next(records, None)
     if header is None:
         raise DataError(f"{dialect.path}: is empty.")
@@ -200,9 +211,11 @@ def _named(dialect: _Dialect, header: list[str], frame: pl.DataFrame) -> SourceT
     )
 
 
-def _records(dialect: _Dialect, reader: Any) -> Iterator[list[str]]:
-    """Records of the same width as the header; empty lines are passed over."""
+def _records(dialect: _Dialect, reader: Any, lines: Remembered) -> Iterator[list[str]]:
+    """Records of the same width as the header. As pandas.read_csv has it, lines of blanks are
+    passed over, and a line that holds nothing but separators or "" is a row of empty cells."""
     path, width, row = dialect.path, 0, 0
+    blanks = " \t\r\n\x1a".replace(dialect.delimiter, "")  # DOS ended its files with Ctrl-Z
     while True:
         first_line = reader.line_num + 1 + dialect.skipped
         try:
@@ -215,12 +228,12 @@ def _records(dialect: _Dialect, reader: Any) -> Iterator[list[str]]:
             ) from None
         if record is None:
             return
-        if not record:
+        if not record or not lines.last.strip(blanks):
             continue
         width = width or len(record)
+        if all(map(blank, record)):
+            record += [""] * (width - len(record))
         if len(record) != width:
-            if _empty(record):
-                continue
             message = (
                 f"{path} line {first_line:,} (row {row:,}): has {len(record)} fields, the header "
                 f"has {width}. {_remedy(dialect, len(record) > width)}"

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from llmclf.config import ConfigError, DataError
 from llmclf.data.corpus import Split
 from llmclf.data.transfer import to_device
+from llmclf.invisible import quoted
 
 CHUNK = 4096  # rows tokenised at a time: bounds the memory that the tokenizer's own objects take
 
@@ -109,7 +110,7 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             token_type_ids += [np.asarray(row, np.int8) for row in encoded["token_type_ids"]]
     if 0 in lengths:
         row_id = split.ids[lengths.index(0)]
-        raise DataError(f"row {row_id!r}: its text leaves no token. Remove the row.")
+        raise DataError(f"row {quoted(row_id)}: its text leaves no token. Remove the row.")
     return Encoded(
         ids=split.ids,
         input_ids=np.concatenate(input_ids) if input_ids else np.zeros(0, np.int32),

@@ -18,6 +18,7 @@ from llmclf.data.delimited import read_delimited
 from llmclf.data.json_rows import read_json
 from llmclf.data.lines import TextFormat
 from llmclf.data.table import SourceTable, from_frame, listed
+from llmclf.invisible import quoted
 
 DELIMITED = (".csv", ".tsv")
 FORMATS = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
@@ -68,7 +69,7 @@ def _raise_missing(path: Path) -> NoReturn:
         raise DataError(f"{path}: is a folder; a file is needed here.")
     folder = path.parent
     if not folder.is_dir():
-        raise DataError(f"{path}: no such file, and no folder {str(folder)!r} either.")
+        raise DataError(f"{path}: no such file, and no folder {quoted(str(folder))} either.")
     names = sorted(p.name for p in folder.iterdir() if is_table(p))
     there = f" Files there: {listed(names)}." if names else ""
     raise DataError(f"{path}: no such file.{did_you_mean(path.name, names)}{there}")

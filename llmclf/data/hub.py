@@ -10,6 +10,7 @@ from llmclf.config import DataError, did_you_mean
 from llmclf.data.class_names import name_classes, of_features
 from llmclf.data.files import is_table
 from llmclf.data.table import SPLIT_NAMES, Source, SourceTable, Tables, from_frame, listed
+from llmclf.invisible import quoted
 
 
 def load_hub(name: str, hub_id: str | None = None, aliases: Sequence[str] = ()) -> Source:
@@ -30,7 +31,7 @@ def _raise_hub(name: str, error: Exception, aliases: Sequence[str]) -> NoReturn:
     names = [p.name for p in Path().iterdir() if p.is_dir() or is_table(p)]
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise DataError(
-        f"data.source={name!r}: no such file or folder, and the hub did not give it: "
+        f"data.source={quoted(name)}: no such file or folder, and the hub did not give it: "
         f"{reason.rstrip('.')}.{did_you_mean(name, [*names, *aliases])} Offline, use a file, a "
         "folder, or an embedded corpus (opinions, opinions/tweets); a subset of a hub data set is "
         "named as id:subset."
@@ -68,7 +69,7 @@ def from_hub(name: str, loaded: Any) -> Source:
     decisions = []
     for split, data in loaded.items():
         if split not in SPLIT_NAMES:
-            decisions.append(f"hub split {split!r}: not used (its name is none of ours)")
+            decisions.append(f"hub split {quoted(split)}: not used (its name is none of ours)")
             continue
         table = _table(f"{name} {split}", data)
         if split == "test" and table.hidden:
@@ -77,8 +78,8 @@ def from_hub(name: str, loaded: Any) -> Source:
         tables.append((SPLIT_NAMES[split], table))
     if not any(split == "train" for split, _ in tables):
         raise DataError(
-            f"data.source={name!r}: has splits {listed(loaded)} but no train split; download the "
-            "one you need as a file and name that."
+            f"data.source={quoted(name)}: has splits {listed(loaded)} but no train split; download "
+            "the one you need as a file and name that."
         )
     return Source(tables, decisions=tuple(decisions))
 

@@ -10,6 +10,7 @@ from llmclf.config import DataError
 from llmclf.data.columns import check_kind, raise_missing
 from llmclf.data.config import DataConfig
 from llmclf.data.table import Source, SourceTable
+from llmclf.invisible import quoted
 
 BETWEEN = "\n"
 
@@ -25,7 +26,9 @@ def with_joined_text(config: DataConfig, source: Source) -> tuple[DataConfig, So
         return config, source
     columns, name = config.text, " + ".join(config.text)
     if name in first.frame.columns:
-        raise DataError(f"{first.name}: has a column {name!r}; name that alone as --data.text.")
+        raise DataError(
+            f"{first.name}: has a column {quoted(name)}; name that alone as --data.text."
+        )
     tables = [(split, _with_joined(table, columns, name)) for split, table in source.tables]
     return replace(config, text=name), replace(source, tables=tables)
 
@@ -48,6 +51,6 @@ def _hint_at_comma(text: str, table: SourceTable) -> None:
     there = table.frame.columns
     if len(names) > 1 and text not in there and all(name in there for name in names):
         raise DataError(
-            f"{table.name}: no column {text!r}. To join the columns of a text, part them by "
+            f"{table.name}: no column {quoted(text)}. To join the columns of a text, part them by "
             f"spaces: --data.text {' '.join(names)}."
         )

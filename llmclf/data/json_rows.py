@@ -13,6 +13,7 @@ import polars as pl
 from llmclf.config import DataError
 from llmclf.data.lines import TextFormat, blank, read_lines
 from llmclf.data.table import SourceTable, cell, listed, shown
+from llmclf.invisible import quoted
 
 Row = dict[str, Any]
 
@@ -112,7 +113,7 @@ def _document(path: Path, value: Any) -> SourceTable:
     if isinstance(value, list):
         return _table(path, _objects(path, value))
     if not isinstance(value, dict) or not value:
-        raise DataError(f"{path}: is not an array of objects but {shown(json.dumps(value))}.")
+        raise DataError(f"{path}: is not an array of objects but {_shown(value)}.")
     columns = [*value.values()]
     if rows := _of_split(value):
         return _table(path, rows)
@@ -124,7 +125,7 @@ def _document(path: Path, value: Any) -> SourceTable:
     arrays = [key for key, v in value.items() if isinstance(v, list) and v and _all_objects(v)]
     if len(arrays) != 1:
         _raise_layout(path, value)
-    decision = f"rows of {path.name}: those under {arrays[0]!r}"
+    decision = f"rows of {path.name}: those under {quoted(arrays[0])}"
     return _table(path, value[arrays[0]], (decision,))
 
 
@@ -142,11 +143,15 @@ def _all_objects(values: list[Any]) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
+def _shown(value: Any) -> str:
+    return shown(json.dumps(value, ensure_ascii=False))
+
+
 def _objects(path: Path, values: list[Any]) -> Iterator[Row]:
     for number, value in enumerate(values, 1):
         if not isinstance(value, dict):
             raise DataError(
-                f"{path} row {number:,}: is not an object but {shown(json.dumps(value))}. "
+                f"{path} row {number:,}: is not an object but {_shown(value)}. "
                 'Each row must be like {"text": "...", "label": "..."}.'
             )
         yield value

@@ -13,7 +13,9 @@ import polars as pl
 
 from llmclf.config import DataError
 from llmclf.data.columns import GatheredRows
+from llmclf.data.label_names import check_count, named_numbers
 from llmclf.data.table import cell, listed, shown
+from llmclf.invisible import quoted
 
 Values = dict[str, list[Any]]
 """Cell as it is written -> the values in it."""
@@ -39,13 +41,13 @@ def written_lists(rows: GatheredRows, column: str) -> Values | None:
     for text, value in values.items():
         if isinstance(value, dict):
             raise DataError(
-                f"label column {column!r}: {shown(text)} is an object, not a name, in "
+                f"label column {quoted(column)}: {shown(text)} is an object, not a name, in "
                 f"{rows.listed(where == text)}. Write the names of the labels."
             )
         if value is None and _BARE_LIST.fullmatch(text.strip()):
             raise DataError(
-                f"label column {column!r}: {shown(text)} looks like a list, but its names have no "
-                f'quotes, in {rows.listed(where == text)}. Write ["a", "b"], or leave the '
+                f"label column {quoted(column)}: {shown(text)} looks like a list, but its names "
+                f'have no quotes, in {rows.listed(where == text)}. Write ["a", "b"], or leave the '
                 "brackets out and set --data.label-separator ,."
             )
     found = {text: value for text, value in values.items() if isinstance(value, list)}
@@ -53,7 +55,7 @@ def written_lists(rows: GatheredRows, column: str) -> Values | None:
         name = next(text for text in cells if text not in found)
         one = next(iter(found))
         raise DataError(
-            f"label column {column!r} mixes lists and names: {shown(one)} in "
+            f"label column {quoted(column)} mixes lists and names: {shown(one)} in "
             f"{rows.listed(where == one, 1)}, {shown(name)} in {rows.listed(where == name, 1)}. "
             "Write all alike."
         )
@@ -83,11 +85,12 @@ def literal(text: str) -> list[Any] | dict[str, Any] | None:
 
 
 def to_names(
-    rows: GatheredRows, column: str, values: Values
+    rows: GatheredRows, column: str, values: Values, label_names: tuple[str, ...] = ()
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Sorted label names of each cell, and what was decided.
+    """Sorted label names of each cell, and what was decided; ``label_names``: of labels that are
+    numbers or positions.
 
-    Raises DataError for values that are no names.
+    Raises DataError for values that are no names, ConfigError for names that do not fit.
     """
     texts = {written: _texts(rows, column, written, of) for written, of in values.items()}
     kinds: dict[str, str] = {}
@@ -96,14 +99,20 @@ def to_names(
             kinds.setdefault(cell(value)[0], written)
     if len(kinds) > 1:
         examples = " and ".join(f"{kind}s ({shown(of)})" for kind, of in sorted(kinds.items()))
-        raise DataError(f"label column {column!r}: its lists mix {examples}. Write all alike.")
+        raise DataError(
+            f"label column {quoted(column)}: its lists mix {examples}. Write all alike."
+        )
     if _are_flags(rows, column, texts):
-        return _of_flags(column, texts)
+        return _of_flags(column, texts, label_names)
+    if label_names:
+        numbers = list(dict.fromkeys(text for of in texts.values() for text in of))
+        name_of = dict(zip(numbers, named_numbers(column, numbers, label_names), strict=True))
+        texts = {written: [name_of[text] for text in of] for written, of in texts.items()}
     said = []
     if all(len(of) == 1 for of in texts.values()):
         said.append(
-            f"labels: each list of column {column!r} holds one label; it is a multilabel task all "
-            "the same. For one label per row, write names without lists"
+            f"labels: each list of column {quoted(column)} holds one label; it is a multilabel "
+            "task all the same. For one label per row, write names without lists"
         )
     return {written: sorted(set(of)) for written, of in texts.items()}, said
 
@@ -117,14 +126,14 @@ def _texts(rows: GatheredRows, column: str, written: str, values: list[Any]) -> 
         if kind in ("list", "object"):
             problem = f"holds the {kind} {shown(value)}"
         elif text is None or not text.strip():
-            problem = f"holds the empty value {value!r}"
+            problem = f"holds the empty value {quoted(value)}"
         elif kind == "number" and re.search(r"[.e]", text):
             problem = f"holds the fraction {text}, a probability or measurement"
         if problem or text is None:
             where = rows.listed(pl.col(f"label:{column}") == written)
             raise DataError(
-                f"label column {column!r}: the list {shown(written)} {problem}, in {where}; each "
-                'value must be a label, as in ["a", "b"], or all of them 0 or 1.'
+                f"label column {quoted(column)}: the list {shown(written)} {problem}, in {where}; "
+                'each value must be a label, as in ["a", "b"], or all of them 0 or 1.'
             )
         texts.append(text)
     return texts
@@ -144,26 +153,35 @@ def _are_flags(rows: GatheredRows, column: str, texts: dict[str, list[str]]) -> 
         few = min(lengths, key=lambda length: (lengths[length], length))
         odd = next(written for written, of in texts.items() if len(of) == few)
         raise DataError(
-            f"label column {column!r}: lists of 0 and 1 must be equally long, one value for each "
-            f"label, but lengths are {listed(sorted(lengths))}; {shown(odd)} is in "
+            f"label column {quoted(column)}: lists of 0 and 1 must be equally long, one value for "
+            f"each label, but lengths are {listed(sorted(lengths))}; {shown(odd)} is in "
             f"{rows.listed(pl.col(f'label:{column}') == odd)}."
         )
     return False
 
 
-def _of_flags(column: str, texts: dict[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Labels called by their position, since such lists do not name them."""
+def _of_flags(
+    column: str, texts: dict[str, list[str]], label_names: tuple[str, ...]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Labels called as ``label_names`` say, else by their position: such lists do not name them."""
+    count = len(next(iter(texts.values())))
+    called = label_names or tuple(map(str, range(count)))
+    check_count(called, count, f"the lists of column {quoted(column)} have {count} positions")
     names = {
-        written: [str(i) for i, text in enumerate(of) if text in ("1", "true")]
+        written: [called[i] for i, text in enumerate(of) if text in ("1", "true")]
         for written, of in texts.items()
     }
-    count = len(next(iter(texts.values())))
     there = {name for of in names.values() for name in of}
-    absent = [str(i) for i in range(count) if str(i) not in there]
+    absent = [name for name in called if name not in there]
     never = f"; {listed(absent)} is 1 in no row and left aside" if absent else ""
+    position = (
+        "as they are given"
+        if label_names
+        else f"by their position, 0 to {count - 1} (to name them: --data.label-names)"
+    )
     said = (
-        f"labels: {count} flags of 0 and 1 in each cell of column {column!r}, called by their "
-        f"position, 0 to {count - 1}{never}"
+        f"labels: {count} flags of 0 and 1 in each cell of column {quoted(column)}, called "
+        f"{position}{never}"
     )
     return {written: sorted(of) for written, of in names.items()}, [said]
 
@@ -174,8 +192,8 @@ def refuse_bare_flags(rows: GatheredRows, column: str) -> None:
     matches = [_BARE_FLAGS.fullmatch(text.strip()) for text in cells]
     if all(matches) and len({len(text.strip()) for text in cells}) == 1 and matches[0]:
         raise DataError(
-            f"label column {column!r}: cells such as {shown(cells[0])} hold 0 or 1 for each label. "
-            f"Set --data.label-separator {matches[0][1]!r}."
+            f"label column {quoted(column)}: cells such as {shown(cells[0])} hold 0 or 1 for each "
+            f"label. Set --data.label-separator {matches[0][1]!r}."
         )
 
 

@@ -11,14 +11,15 @@ import polars as pl
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.columns import UNLABELLED, Columns, GatheredRows
-from llmclf.data.invisible import hides_something, visible
 from llmclf.data.label_lists import (
     look_joined,
     refuse_bare_flags,
     to_names,
     written_lists,
 )
+from llmclf.data.label_names import named_numbers, refuse_names
 from llmclf.data.table import Source, SourceTable, listed, shown
+from llmclf.invisible import hides_something, quoted, told_apart, visible
 
 MAX_LABELS = 1000
 """More classes than this are almost surely an id or a text column taken for the label."""
@@ -26,13 +27,18 @@ _TRUE, _FALSE = ("1", "true", "True", "TRUE", "1.0"), ("0", "false", "False", "F
 
 
 def read_labels(
-    rows: GatheredRows, columns: Columns, source: Source, separator: str | None
+    rows: GatheredRows,
+    columns: Columns,
+    source: Source,
+    separator: str | None,
+    names: tuple[str, ...] = (),
 ) -> tuple[GatheredRows, bool, tuple[str, ...]]:
     """Replace the label cells by a column ``label``; also return multilabel and decisions.
 
     ``label`` is String, or List(String) for a multilabel task. Raises DataError naming rows.
 
-    ``separator``: the character between the labels of one cell, None where a cell holds one.
+    ``separator``: the character between the labels of one cell, None where a cell holds one;
+    ``names``: of labels that are numbers or positions.
     """
     kinds = {k for _, t in source.tables for c in columns.label for k in _kinds(t, c)}
     decisions = []
@@ -42,9 +48,12 @@ def read_labels(
     if len(columns.label) > 1:
         if separator is not None:
             _refuse_separator(separator, f"with several label columns ({listed(columns.label)})")
+        if names:
+            refuse_names(names, f"with several label columns ({listed(columns.label)})")
         label = _from_flags(rows, columns.label)
     else:
-        label, said = _from_cells(rows, columns.label[0], separator, of_lists="list" in kinds)
+        of_lists = "list" in kinds
+        label, said = _from_cells(rows, columns.label[0], separator, names, of_lists=of_lists)
         decisions += said
     multilabel = label.dtype == pl.List
     frame = rows.frame.drop(f"label:{name}" for name in columns.label)
@@ -64,7 +73,7 @@ def _kinds(table: SourceTable, column: str) -> set[str]:
             f"{table.row(row)} has the {kind} {shown(table.frame[column][row])}"
             for kind, row in sorted(first_rows.items(), key=lambda item: item[1])
         )
-        raise DataError(f"label column {column!r} mixes kinds: {examples}. Write all alike.")
+        raise DataError(f"label column {quoted(column)} mixes kinds: {examples}. Write all alike.")
     return set(first_rows)
 
 
@@ -75,7 +84,7 @@ def _from_flags(rows: GatheredRows, columns: tuple[str, ...]) -> pl.Series:
         if rows.frame.select(odd.any()).item():
             value = rows.frame.filter(odd)[f"label:{name}"][0]
             raise DataError(
-                f"label column {name!r}: must hold 0 and 1, but {rows.listed(odd)} do not "
+                f"label column {quoted(name)}: must hold 0 and 1, but {rows.listed(odd)} do not "
                 f"({shown(value)})."
             )
     names = [pl.when(pl.col(f"label:{c}").is_in(_TRUE)).then(pl.lit(c)) for c in columns]
@@ -92,7 +101,12 @@ def _without_rows(rows: GatheredRows, columns: tuple[str, ...]) -> list[str]:
 
 
 def _from_cells(
-    rows: GatheredRows, column: str, separator: str | None, *, of_lists: bool
+    rows: GatheredRows,
+    column: str,
+    separator: str | None,
+    label_names: tuple[str, ...],
+    *,
+    of_lists: bool,
 ) -> tuple[pl.Series, list[str]]:
     """Labels of one column: its names, or lists of names where its cells hold several."""
     cells = rows.frame[f"label:{column}"]
@@ -103,15 +117,17 @@ def _from_cells(
     if values and not of_lists:
         said.append(f"labels: cells such as {shown(next(iter(values)))} are read as lists")
     if values and separator is not None:
-        _refuse_separator(separator, f"since the cells of {column!r} are lists already")
+        _refuse_separator(separator, f"since the cells of {quoted(column)} are lists already")
     if separator is not None:
         cells = cells.fill_null("")
         split = {text: text.split(separator) for text in cells.unique(maintain_order=True)}
         values = {text: [p.strip() for p in of if p.strip()] for text, of in split.items()}
     if values is None:
         names, more = _from_names(rows, column)
+        if label_names:
+            return pl.Series(named_numbers(column, names.to_list(), label_names)), more
         return names, more
-    names_of, more = to_names(rows, column, values)
+    names_of, more = to_names(rows, column, values, label_names)
     return pl.Series([names_of[text] for text in cells], dtype=pl.List(pl.String)), said + more
 
 
@@ -141,9 +157,9 @@ def _refuse_missing(rows: GatheredRows, column: str) -> None:
         test = rows.frame.filter(pl.col("split") == "test")
         if test.height and test.select(missing.all()).item():
             name = rows.names[test["table"][0]]
-            raise DataError(f"{name}: column {column!r} is empty. {UNLABELLED}")
+            raise DataError(f"{name}: column {quoted(column)} is empty. {UNLABELLED}")
         raise DataError(
-            f"label column {column!r}: {rows.listed(missing)} have no label. Fill them or "
+            f"label column {quoted(column)}: {rows.listed(missing)} have no label. Fill them or "
             "remove the rows."
         )
 
@@ -155,21 +171,22 @@ def _check_names(rows: GatheredRows, columns: Columns, source: Source) -> None:
     column = ",".join(columns.label)
     if len(unique) > MAX_LABELS:
         raise DataError(
-            f"label column {column!r}: has {len(unique):,} different labels in {len(label):,} "
-            f"rows ({listed(unique, 3)}); at most {MAX_LABELS:,} are allowed. Is it an id or a "
-            f"text? Set --data.label. Columns: {listed(source.tables[0][1].frame.columns, 20)}."
+            f"label column {quoted(column)}: has {len(unique):,} different labels in "
+            f"{len(label):,} rows ({listed(unique, 3)}); at most {MAX_LABELS:,} are allowed. Is it "
+            f"an id or a text? Set --data.label. Columns: "
+            f"{listed(source.tables[0][1].frame.columns, 20)}."
         )
     odd = [name for name in unique if hides_something(name)]
     if odd:
         raise DataError(
-            f"label column {column!r}: {listed(odd)} holds a line break, control or invisible "
-            "character; clean it."
+            f"label column {quoted(column)}: {listed(odd)} holds a line break, control or "
+            "invisible character; clean it."
         )
     fractions = [name for name in unique if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", name)]
     if len(fractions) > 20:  # half stars, 0.5 to 5, are classes still
         raise DataError(
-            f"label column {column!r}: holds measurements ({listed(fractions, 3)}), not classes. "
-            "Cut them into named ranges first."
+            f"label column {quoted(column)}: holds measurements ({listed(fractions, 3)}), not "
+            "classes. Cut them into named ranges first."
         )
     _refuse_twins(column, names)
 
@@ -185,10 +202,11 @@ def _refuse_twins(column: str, names: pl.Series) -> None:
         twins.setdefault(key, []).append(name)
     for same in twins.values():
         if len(same) > 1:
-            alike = ", ".join(f"{name!a} ({counts[name]:,} rows)" for name in same)
+            names_shown = zip(told_apart(same), same, strict=True)
+            alike = ", ".join(f"{text} ({counts[name]:,} rows)" for text, name in names_shown)
             raise DataError(
-                f"label column {column!r}: {alike} differ only in case, spaces, Unicode form, "
-                "decimals, or in invisible characters. Write them alike."
+                f"label column {quoted(column)}: {alike} differ only in case, spaces, Unicode "
+                "form, decimals, or in invisible characters. Write them alike."
             )
 
 

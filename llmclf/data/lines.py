@@ -122,6 +122,21 @@ def read_lines(path: Path, form: TextFormat) -> Iterator[str]:
             yield line
 
 
+@dataclass
+class Remembered:
+    """Lines, of which the one that was given last is remembered."""
+
+    lines: Iterator[str]
+    last: str = ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.last = next(self.lines)
+        return self.last
+
+
 def blank(line: str) -> bool:
     """Whether a line holds nothing: blanks, or the Ctrl-Z with which DOS ended its files."""
     return not line.strip(" \t\r\n\x0b\x0c\x1a\xa0\ufeff")

@@ -11,6 +11,7 @@ import polars as pl
 
 from llmclf.config import DataError
 from llmclf.data.table import shown
+from llmclf.invisible import quoted
 
 FORMS = "2024-03-31, 2024-03-31T14:05:00Z, 31.03.2024, 3/31/2024 2:05 PM, 31 Mar 2024, Unix seconds"
 _UNITS = {9: 1.0, 10: 1.0, 12: 1e-3, 13: 1e-3, 15: 1e-6, 16: 1e-6, 18: 1e-9, 19: 1e-9}
@@ -37,13 +38,13 @@ def moments(cells: pl.Series, column: str, where: list[str]) -> np.ndarray:
     value = cells[bad[0]]
     if value and day_first is None and moment(value.strip(), True) is not None:
         raise DataError(
-            f"{where[bad[0]]}{more}: column {column!r} holds {shown(value)}, and the rows do not "
-            "tell whether the day or the month comes first. Write times as 2024-03-31."
+            f"{where[bad[0]]}{more}: column {quoted(column)} holds {shown(value)}, and the rows do "
+            "not tell whether the day or the month comes first. Write times as 2024-03-31."
         )
     what = "no time" if not (value or "").strip() else f"{shown(value)}, which is no time"
     raise DataError(
-        f"{where[bad[0]]}{more}: column {column!r} holds {what}. Allowed are {FORMS}. Mend or "
-        "remove the rows, or leave --data.time out."
+        f"{where[bad[0]]}{more}: column {quoted(column)} holds {what}. Allowed are {FORMS}. Mend "
+        "or remove the rows, or leave --data.time out."
     )
 
 

@@ -14,6 +14,7 @@ from llmclf.data.lines import TextFormat
 from llmclf.data.opinions import FILES, read_opinions
 from llmclf.data.table import Source, SplitName
 from llmclf.embedded import opinions_archive
+from llmclf.invisible import quoted
 
 ALIASES = ("opinions", *(f"opinions/{domain}" for domain in FILES), "health-advice")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
@@ -33,7 +34,7 @@ def find(config: DataConfig) -> Source:
             continue
         if split in splits:
             raise ConfigError(
-                f"data.{split}={name!r}: {config.source} has a {split} split of its own; "
+                f"data.{split}={quoted(name)}: {config.source} has a {split} split of its own; "
                 "leave the option out, or name the training file as data.source."
             )
         source.tables.append((split, read_table(Path(name).expanduser(), form)))
@@ -54,8 +55,8 @@ def _refuse_unused(config: DataConfig, source: Source) -> None:
     for key in ("delimiter", "quotes"):
         if (value := getattr(config, key)) is not None:
             raise ConfigError(
-                f"data.{key}={value!r}: has no effect, since {config.source} is no CSV or TSV "
-                "file; leave it out."
+                f"data.{key}={quoted(value)}: has no effect, since {config.source} is no CSV or "
+                "TSV file; leave it out."
             )
 
 
@@ -70,7 +71,9 @@ def _find_source(name: str, form: TextFormat) -> Source:
         source = load_hub(name, "medalpaca/medical_meadow_health_advice")
         return Source(source.tables, {"text": "input", "label": "output"}, source.decisions)
     if "://" in name:
-        raise ConfigError(f"data.source={name!r}: is an address; download it and name the file.")
+        raise ConfigError(
+            f"data.source={quoted(name)}: is an address; download it and name the file."
+        )
     if path.is_dir():
         return read_folder(path, form)
     if path.exists() or suffix(path) in FORMATS or not _HUB_ID.fullmatch(name):

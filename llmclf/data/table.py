@@ -10,11 +10,13 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import polars as pl
 
 from llmclf.config import DataError
+from llmclf.invisible import quoted
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -49,6 +51,11 @@ class SourceTable:
         if not self.frame.height:
             raise DataError(f"{self.name}: has columns {listed(self.frame.columns)} but no rows.")
 
+    @cached_property
+    def filled(self) -> pl.DataFrame:
+        """The rows that hold anything: the others count, but say nothing of what a column is."""
+        return self.frame.filter(pl.any_horizontal(pl.all().fill_null("") != ""))
+
     def row(self, index: int) -> str:
         """Name of a row in messages; ``index`` counts from 0, people from 1."""
         return f"{self.name} row {index + 1:,}"
@@ -76,7 +83,7 @@ def listed(names: Iterable[Any], limit: int = 8) -> str:
 
 def shown(value: Any, width: int = 60) -> str:
     """A value for a message: quoted, control characters escaped, shortened."""
-    text = repr(value if not isinstance(value, str) else value[: width + 1])
+    text = quoted(value if not isinstance(value, str) else value[: width + 1])
     return text if len(text) <= width else text[: width - 3] + "..."
 
 

@@ -14,6 +14,7 @@ from llmclf.data.columns import Columns, GatheredRows
 from llmclf.data.config import DataConfig
 from llmclf.data.moments import NUMBER, day, moment, moments
 from llmclf.data.table import Source, SourceTable, listed
+from llmclf.invisible import quoted
 
 LATE = (
     " With --data.time a label that comes up late cannot be learnt: remove or merge it, or leave "
@@ -49,7 +50,7 @@ def of_times(
             + (f" (before the {drawn[0]} rows)" if n != drawn[0] else "")
             for n in drawn
         )
-        return [f"split by time, column {columns.time!r}: {since}"]
+        return [f"split by time, column {quoted(columns.time)}: {since}"]
     table = next((t for name, t in source.tables if name in (None, "train")), None)
     if "test" in given or table is None:
         return []

@@ -6,6 +6,7 @@ import numpy as np
 
 from llmclf.config import DataError
 from llmclf.evaluate.predictions import Predictions
+from llmclf.invisible import quoted
 
 
 def aligned(reference: Predictions, other: Predictions, name: str) -> Predictions:
@@ -21,7 +22,7 @@ def aligned(reference: Predictions, other: Predictions, name: str) -> Prediction
     place = {id_: row for row, id_ in enumerate(other.ids)}
     missing = [id_ for id_ in reference.ids if id_ not in place]
     if missing or len(reference.ids) != len(other.ids):
-        example = f", such as {missing[0]!r}" if missing else ""
+        example = f", such as {quoted(missing[0])}" if missing else ""
         raise DataError(
             f"{name}: other rows than the first method: {len(reference.ids):,} and "
             f"{len(other.ids):,}, {len(missing):,} of the first are missing{example}."
@@ -35,6 +36,6 @@ def aligned(reference: Predictions, other: Predictions, name: str) -> Prediction
         row = reference.ids[int(np.flatnonzero(wrong)[0])]
         raise DataError(
             f"{name}: {int(wrong.sum()):,} rows have another true label than in the first method, "
-            f"such as {row!r}."
+            f"such as {quoted(row)}."
         )
     return other

@@ -22,6 +22,7 @@ from llmclf.evaluate.holm import ALPHA, holm, holm_interval
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.resample import (
     BOUNDS,
+    Interval,
     Runs,
     Sampled,
     StudentT,
@@ -274,10 +275,13 @@ def _difference(
 ) -> Difference:
     a, b = (sampled[name] for name in pair)
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
-    low, high = holm_interval(draws, value, p_values[0], p_values[0])
-    wider = holm_interval(draws, value, *p_values)
+    unseen = _with_unseen(draws, largest, stream(seed, "\0".join(pair)))
+    p_equivalent = max(p_not_above(unseen[0], -margin), p_not_below(unseen[1], margin))
+    low, high = _reaching(
+        holm_interval(draws, value, p_values[0], p_values[0]), unseen, p_values[0]
+    )
+    wider = _reaching(holm_interval(draws, value, *p_values), unseen, p_values[1])
     corrected_ends = min(low, wider[0]), max(high, wider[1])
-    p_equivalent = _outside(draws, margin, largest, stream(seed, "\0".join(pair)))
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -294,8 +298,10 @@ def _difference(
     )
 
 
-def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Generator) -> float:
-    """p value of a difference of the margin or more, from draws of it.
+def _with_unseen(
+    draws: np.ndarray, largest: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of a difference with a row that was not seen, against the first method and for it.
 
     Rows that were not drawn may differ though none was seen that does, so one row more is added on
     the side in question, of the ``largest`` effect and with an exponential weight: where one method
@@ -303,9 +309,19 @@ def _outside(draws: np.ndarray, margin: float, largest: float, rng: np.random.Ge
     that of Fay and Feuer (1997).
     """
     unseen = largest * rng.standard_exponential(len(draws))
-    return max(
-        p_not_above(draws - unseen, -margin),
-        p_not_below(draws + unseen, margin),
+    return draws - unseen, draws + unseen
+
+
+def _reaching(ends: Interval, unseen: tuple[np.ndarray, np.ndarray], p_value: float) -> Interval:
+    """An interval that reaches as far as the test of equivalence does, for which rows that were not
+    seen count: so it lies within a margin only where the methods are equivalent. Where ``p_value``
+    tells a difference, that stays so."""
+    low = min(ends[0], float(np.quantile(unseen[0], ALPHA)))
+    high = max(ends[1], float(np.quantile(unseen[1], 1 - ALPHA)))
+    told = p_value < ALPHA
+    return (
+        ends[0] if told and low <= 0 < ends[0] else low,
+        ends[1] if told and high >= 0 > ends[1] else high,
     )
 
 

@@ -24,6 +24,8 @@ from llmclf.evaluate.columns import ScoreColumns
 
 COUNTED = ("macro_f1", "macro_f1_present", "accuracy", "weighted_f1", "mcc")
 """The scores that count right and wrong rows."""
+LEAST_VARIANCE = 1e-16
+"""Of what cannot vary, such as the Matthews correlation of one answer to all."""
 LEAST_SIZE = 2.0
 """Of a uniform distribution, of which nothing is known."""
 
@@ -75,10 +77,19 @@ def unseen(columns: ScoreColumns, sums_K: np.ndarray, rows: int) -> dict[str, Un
     wrong[:, labels : 2 * labels] = others / np.maximum(others.sum(axis=1, keepdims=True), 1)
     wrong[:, 2 * labels : 3 * labels] = one
     known = support > 0 if support.any() else np.ones(labels, bool)
-    right, wrong = right[known], wrong[known]
+    more = [right[known], wrong[known]]
+    found = _changes(columns, sums_K, more, rows)
+    unvaried = [_unvaried(columns, given, lines, rows) for lines in more]
+    return found | {"mcc": _changes(columns, sums_K, unvaried, rows)["mcc"]}
+
+
+def _changes(
+    columns: ScoreColumns, sums_K: np.ndarray, more: Sequence[np.ndarray], rows: int
+) -> dict[str, Unseen]:
+    """What the lines of two rows more do to each score, in their mean."""
     now = columns.scores(sums_K[None], rows)
-    both = columns.scores(sums_K + right + wrong, rows + 2)
-    each = [columns.scores(sums_K + line, rows + 1) for line in (right, wrong)]
+    both = columns.scores(sums_K + more[0] + more[1], rows + 2)
+    each = [columns.scores(sums_K + lines, rows + 1) for lines in more]
     return {
         metric: Unseen(
             shift=float((both[metric] - now[metric]).mean()),
@@ -86,6 +97,19 @@ def unseen(columns: ScoreColumns, sums_K: np.ndarray, rows: int) -> dict[str, Un
         )
         for metric in COUNTED
     }
+
+
+def _unvaried(
+    columns: ScoreColumns, given_C: np.ndarray, lines: np.ndarray, rows: int
+) -> np.ndarray:
+    """The lines, but what is always or never given is so in them, too: the Matthews correlation of
+    such answers is 0 by definition, and one other answer would make it jump."""
+    labels, always = len(given_C), given_C == rows
+    same = (given_C == 0) | always if columns.multilabel else np.full(labels, always.any())
+    hit, given, true = (lines[:, i * labels : (i + 1) * labels] for i in range(3))
+    given = np.where(same, always, given)
+    hit = np.where(same, always * true, hit)
+    return np.concatenate([hit, given, lines[:, 2 * labels :]], axis=1)
 
 
 def variance(jackknifes: Sequence[np.ndarray]) -> float:
@@ -112,5 +136,5 @@ def shape(
     half = -np.mean(biases) / 2 / width
     mean = centre + np.clip(half, -centre / 2, (1 - centre) / 2)
     squared = (variance(jackknifes) + more.squared / folds**2) / width**2
-    size = max(float(mean * (1 - mean) / max(squared, 1e-300)), LEAST_SIZE)
+    size = max(float(mean * (1 - mean) / max(squared, LEAST_VARIANCE)), LEAST_SIZE)
     return Beta(mean * size, (1 - mean) * size, low, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from llmclf.config import ConfigError
+from llmclf.invisible import quoted
 
 
 def check_token(
@@ -25,8 +26,8 @@ def check_token(
         return
     token = tokenizer.convert_ids_to_tokens(int(token_id))
     raise ConfigError(
-        f"model.checkpoint={checkpoint!r}: its tokenizer has {len(tokenizer)} tokens, but the "
-        f"model has embeddings for {num_embeddings}, and {where} has the token {token!r} with id "
-        f"{token_id}. Put the tokenizer that the model was trained with into the folder, or "
-        "enlarge the model by model.resize_token_embeddings(len(tokenizer)) and save it."
+        f"model.checkpoint={quoted(checkpoint)}: its tokenizer has {len(tokenizer)} tokens, but "
+        f"the model has embeddings for {num_embeddings}, and {where} has the token {quoted(token)} "
+        f"with id {token_id}. Put the tokenizer that the model was trained with into the folder, "
+        "or enlarge the model by model.resize_token_embeddings(len(tokenizer)) and save it."
     )

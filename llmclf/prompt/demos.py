@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split, Splits
 from llmclf.data.repeats import normalised
+from llmclf.invisible import quoted
 from llmclf.prompt.config import PromptConfig
 
 Embed = Callable[[list[str]], np.ndarray]
@@ -73,7 +74,7 @@ def _check_balanced(count: int, have: np.ndarray, splits: Splits, which: str) ->
         raise ConfigError(
             f"prompt.shots={count}: {share}{f' to {share + 1}' if more else ''} demonstrations of "
             f"each label, but the training rows hold {have[rarest]} of "
-            f"{splits.labels[rarest]!r}{which}. Set --prompt.shots {most} or less, or "
+            f"{quoted(splits.labels[rarest])}{which}. Set --prompt.shots {most} or less, or "
             "--prompt.demonstrations random."
         )
 

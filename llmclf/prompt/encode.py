@@ -10,6 +10,7 @@ import numpy as np
 
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
+from llmclf.invisible import quoted
 from llmclf.prompt.config import PromptConfig
 from llmclf.prompt.template import Frame, Wording
 from llmclf.prompt.tokens import PromptTokenizer, TokenizedPrompt, collision
@@ -107,12 +108,12 @@ class PromptEncoder:
         other = "Give other words by --prompt.verbaliser."
         if answers[i] == answers[j]:
             raise ConfigError(
-                f"the answers {words[i]!r} and {words[j]!r} are the same tokens to the model. "
-                + other
+                f"the answers {quoted(words[i])} and {quoted(words[j])} are the same tokens to the "
+                f"model. {other}"
             )
         raise ConfigError(
-            f"prompt.end_mark={mark!r}: the answer {words[j]!r} begins with the tokens of "
-            f"{words[i]!r}, which could never be less likely. "
+            f"prompt.end_mark={quoted(mark)}: the answer {quoted(words[j])} begins with the tokens "
+            f"of {quoted(words[i])}, which could never be less likely. "
             + ("Set --prompt.end-mark auto. Or: " if mark == "never" else "")
             + other
         )

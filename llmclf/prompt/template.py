@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from llmclf.config import ConfigError, did_you_mean
 from llmclf.data.table import listed
+from llmclf.invisible import quoted
 from llmclf.prompt.config import PromptConfig, TemplateName
 
 QUERY = "\u241fquery\u241f"
@@ -101,12 +102,12 @@ def verbalise(config: PromptConfig, labels: tuple[str, ...]) -> Answers:
     for name, word in zip(labels, chosen, strict=True):
         if not word:
             raise ConfigError(
-                f"prompt.verbaliser: label {name!r} has no words. Give it some: {name}=words."
+                f"prompt.verbaliser: label {quoted(name)} has no words. Give it some: {name}=words."
             )
         if word in seen:
             raise ConfigError(
-                f"prompt.verbaliser: labels {seen[word]!r} and {name!r} both have the words "
-                f"{word!r}, so their answers cannot be told apart. Give each its own."
+                f"prompt.verbaliser: labels {quoted(seen[word])} and {quoted(name)} both have the "
+                f"words {quoted(word)}, so their answers cannot be told apart. Give each its own."
             )
         seen[word] = name
     return Answers(labels, chosen, chosen)
@@ -120,16 +121,20 @@ def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
         if not names:
             given = pair.partition("=")[0]
             raise ConfigError(
-                f"prompt.verbaliser={pair!r}: "
-                + (f"there is no label {given!r}." if "=" in pair else "expected label=words.")
+                f"prompt.verbaliser={quoted(pair)}: "
+                + (
+                    f"there is no label {quoted(given)}."
+                    if "=" in pair
+                    else "expected label=words."
+                )
                 + did_you_mean(given, labels)
                 + f" Labels: {listed(labels)}."
             )
         name = max(names, key=len)
         if name in words:
             raise ConfigError(
-                f"prompt.verbaliser={pair!r}: label {name!r} is given twice, the first time as "
-                f"{name + '=' + words[name]!r}. Give its words once."
+                f"prompt.verbaliser={quoted(pair)}: label {quoted(name)} is given twice, the first "
+                f"time as {quoted(name + '=' + words[name])}. Give its words once."
             )
         words[name] = pair[len(name) + 1 :]
     missing = [name for name in labels if name not in words]

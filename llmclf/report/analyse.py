@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 
 from llmclf.evaluate.paired import compare
+from llmclf.invisible import quoted
 from llmclf.report.analysis import Analysis, BreakEven
 from llmclf.report.break_even import break_even
 from llmclf.report.config import ReportConfig
@@ -121,7 +122,9 @@ def _untested(method: MethodRuns) -> list[str]:
         ]
         if sets:
             which = "" if len(method.first_of_units) == 1 else f" in {len(sets)} of the test sets"
-            lines.append(f"label {label!r} has no test row{which}: it counts 0 in macro-F1 there.")
+            lines.append(
+                f"label {quoted(label)} has no test row{which}: it counts 0 in macro-F1 there."
+            )
     return lines
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmclf.config import ConfigError
+from llmclf.invisible import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,6 @@ class ReportConfig:
                 good = False
             if not good:
                 raise ConfigError(
-                    f"report.published: {text!r} is not name=score with a score from 0 to 1, such "
-                    "as 'BERT (Li et al. 2021)=0.918'."
+                    f"report.published: {quoted(text)} is not name=score with a score from 0 to 1, "
+                    "such as 'BERT (Li et al. 2021)=0.918'."
                 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmclf.config import DataError, plain
 from llmclf.evaluate.paired import Tested
+from llmclf.invisible import quoted
 from llmclf.report.align import require_equal, same_labels, same_rows, test_set
 from llmclf.run_folder.read import Finished
 
@@ -145,10 +146,10 @@ def _check_overlap(repeats: Sequence[Repeat]) -> None:
                 raise DataError(
                     plain(
                         f"the test rows of {other.run.folder} and {one.run.folder} are not the "
-                        f"same, but they share {shared:,}, such as {id_!r}, so these are neither "
-                        "seeds on one test set nor folds. Run all with one --data.seed, so that "
-                        "--seed leaves the test rows alone, or with --data.folds, or compare them "
-                        "apart."
+                        f"same, but they share {shared:,}, such as {quoted(id_)}, so these are "
+                        "neither seeds on one test set nor folds. Run all with one --data.seed, so "
+                        "that --seed leaves the test rows alone, or with --data.folds, or compare "
+                        "them apart."
                     )
                 )
 
@@ -185,7 +186,7 @@ def _check_settings(name: str, runs: Sequence[Finished]) -> None:
             continue
         folders: dict[str, list[str]] = {}
         for run in runs:
-            value = repr(run.experiment[key]) if key in run.experiment else _ABSENT
+            value = quoted(run.experiment[key]) if key in run.experiment else _ABSENT
             folders.setdefault(value, []).append(str(run.folder))
         if len(folders) > 1:
             listing = "\n".join(plain(f"  {value}: {', '.join(f)}") for value, f in folders.items())

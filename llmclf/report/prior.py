@@ -10,6 +10,7 @@ import numpy as np
 from llmclf.evaluate.paired import Difference, Statistics, Tested
 from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.prior import of_shares
+from llmclf.invisible import quoted
 from llmclf.report.group import MethodRuns
 from llmclf.report.texts import visible
 from llmclf.report.verdict import against
@@ -35,7 +36,7 @@ class Prior:
             return "always answering the commonest label"
         if not labels:
             return "never giving a label"
-        return f"always answering {joined([repr(visible(label, 40)) for label in labels])}"
+        return f"always answering {joined([quoted(visible(label, 40)) for label in labels])}"
 
     @staticmethod
     def _given(predictions: Predictions) -> tuple[str, ...]:

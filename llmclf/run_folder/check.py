@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmclf.config import ConfigError, flatten
+from llmclf.invisible import quoted
 from llmclf.run_folder import is_finished, read_results, read_settings
 
 
@@ -18,7 +19,7 @@ def problems(folder: Path) -> list[str]:
     if nearest.is_dir() and os.access(nearest, os.W_OK):
         return []
     return [
-        f"output_dir={str(folder)!r}: {nearest} is not a folder that can be written. "
+        f"output_dir={quoted(str(folder))}: {nearest} is not a folder that can be written. "
         "Choose another --output-dir."
     ]
 
@@ -36,12 +37,12 @@ def check(
         if differing:
             what = f"it holds a finished run of other settings: {differing}"
         raise ConfigError(
-            f"output_dir={str(folder)!r}: {what}. Choose another --output-dir or --name."
+            f"output_dir={quoted(str(folder))}: {what}. Choose another --output-dir or --name."
         )
     if not resume:
         raise ConfigError(
-            f"output_dir={str(folder)!r} holds a run already. Go on with it by --resume, or choose "
-            "another --output-dir or --name."
+            f"output_dir={quoted(str(folder))} holds a run already. Go on with it by --resume, or "
+            "choose another --output-dir or --name."
         )
     changed = differences(folder, settings, changeable)
     if changed:
@@ -78,7 +79,7 @@ def differences(folder: Path, settings: dict[str, Any], changeable: Collection[s
     given = flatten(settings)
     read = {key.partition(".")[0] for key in given}
     return [
-        f"{key}: {stored.get(key)!r} -> {given.get(key)!r}"
+        f"{key}: {quoted(stored.get(key))} -> {quoted(given.get(key))}"
         for key in sorted(stored.keys() | given.keys())
         if key not in changeable
         and key.partition(".")[0] in read

@@ -9,6 +9,7 @@ from llmclf.atomic import replaced, write_text
 from llmclf.config import ConfigError, dump_json, plain
 from llmclf.data.corpus import Splits
 from llmclf.evaluate.predictions import Predictions
+from llmclf.invisible import quoted
 from llmclf.run_folder import read_results
 from llmclf.run_folder.curves import plot_curves
 from llmclf.run_folder.same_rows import FILE, write_rows
@@ -54,7 +55,7 @@ def summary(folder: Path) -> str:
 
 
 def _without(absent: list[str], macro_f1_present: float) -> str:
-    named = ", ".join(map(repr, absent[:5])) + (" and others" if len(absent) > 5 else "")
+    named = ", ".join(map(quoted, absent[:5])) + (" and others" if len(absent) > 5 else "")
     return plain(
         f"no test row has the label {named}: it counts 0 in macro-F1. Over the labels that test "
         f"rows have or are given (macro_f1_present) it is {macro_f1_present:.4f}."

@@ -22,6 +22,7 @@ import psutil
 from filelock import LeaseCompromise, LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from llmclf.config import ConfigError
+from llmclf.invisible import quoted
 
 NAME = ".lock"
 LEASE_SECONDS = 180.0
@@ -54,7 +55,7 @@ def take(folder: Path) -> None:
     except BaseException as error:
         give_back(folder)
         if isinstance(error, OSError):
-            text = f"output_dir={str(folder)!r} cannot be locked: {error}."
+            text = f"output_dir={quoted(str(folder))} cannot be locked: {error}."
             raise ConfigError(text) from error
         raise
 
@@ -153,7 +154,7 @@ def _in_use(folder: Path, lease: SoftFileLease, advice: str | None = None) -> Co
             " Wait until it ends, or end it, and go on with --resume; or choose another "
             "--output-dir or --name."
         )
-    return ConfigError(f"output_dir={str(folder)!r} is in use{who}{since}.{advice}")
+    return ConfigError(f"output_dir={quoted(str(folder))} is in use{who}{since}.{advice}")
 
 
 def _since(path: Path) -> str:

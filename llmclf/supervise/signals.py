@@ -133,7 +133,8 @@ def leave() -> NoReturn:
     if is_main():
         write_marker()
         by = _state.reason or "a signal to another rank"
-        print(f"stopped by {by}; go on with --resume", flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            print(f"stopped by {by}; go on with --resume", flush=True)
     lock.end(exit_code())
 
 

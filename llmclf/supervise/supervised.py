@@ -49,7 +49,8 @@ def after_error(error: BaseException, context: RankContext, watchdog: Watchdog |
         retry(context, watchdog, micro_batch_size)
     stopped = isinstance(error, signals.Stopped)
     if stopped and context.rank == 0:
-        print(str(error), flush=True)
+        with contextlib.suppress(BrokenPipeError):  # the others are waiting
+            print(str(error), flush=True)
     if stopped and watchdog is not None:
         watchdog.leave(failed=False)
     if stopped:

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from llmclf.data.batches import plan_prediction
 from llmclf.data.encode import Collator, Encoded
 from llmclf.evaluate.predictions import Predictions
+from llmclf.invisible import quoted
 from llmclf.model.family import padding_multiple_and_minimum
 from llmclf.model.vocabulary import check_token
 
@@ -44,7 +45,7 @@ def check_tokens(
     token_id, row_id = data.largest_token()
     check_token(
         token_id,
-        f"row {row_id!r}",
+        f"row {quoted(row_id)}",
         tokenizer,
         num_embeddings=model.get_input_embeddings().weight.shape[0],
         checkpoint=checkpoint,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -49,6 +50,23 @@ def test_the_longest_column_is_the_text_if_no_name_tells(tmp_path: Path) -> None
     rows = [f"s{i},a long remark about film {i},{i % 2}" for i in range(30)]
     path.write_text("\n".join(["code,remark,label", *rows]))
     assert _load(path).train.texts[0].startswith("a long remark")
+
+
+def test_rows_without_anything_count_and_decide_nothing(tmp_path: Path) -> None:
+    """Lines of separators or "" have neither text nor id: what is guessed, and who is in which
+    place, is as pandas.read_csv has it."""
+    path = tmp_path / "a.csv"
+    lines = [f"{i},Classify this.,some text {i},{'xyz'[i % 3]}" for i in range(60)]
+    lines[7:7], lines[30:30] = ['""'], ["", ",,,", "  ", '""']
+    path.write_text("\n".join(["id,text,sentence,label", *lines]))
+    splits, theirs = _load(path), pd.read_csv(path)
+    assert "text column: 'sentence' (guessed; set --data.text)" in splits.decisions
+    assert "id column: 'id' (guessed; set --data.id)" in splits.decisions
+    assert splits.empty_rows == ("a.csv row 8", "a.csv row 31", "a.csv row 32")
+    for _, split in splits.named():
+        rows = theirs.iloc[split.places]
+        assert rows["sentence"].tolist() == split.texts
+        assert rows["id"].astype(int).astype(str).tolist() == split.ids
 
 
 def test_rows_are_divided_by_the_fractions(corpus: Path) -> None:

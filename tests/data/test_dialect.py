@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -93,6 +94,34 @@ def test_a_delimiter_that_is_said(tmp_path: Path, said: str) -> None:
     path = _write(tmp_path / "a.csv", "\n".join(["text\tlabel", *rows]))
     splits = load_splits(DataConfig(source=str(path), delimiter=said), seed=0)
     assert splits.labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("between", "said", "fits"),
+    [(",", ";", ","), (";", "tab", "';'"), ("\t", ",", "tab"), ("|", ":", "'|'")],
+)
+def test_a_delimiter_that_is_not_in_the_header(
+    tmp_path: Path, between: str, said: str, fits: str
+) -> None:
+    path = _write(tmp_path / "a.csv", _joined(between))
+    character = "\t" if said == "tab" else said
+    message = f"the delimiter that is set, {character!r}, does not occur in the header"
+    with pytest.raises(DataError, match=re.escape(message)) as refused:
+        load_splits(DataConfig(source=str(path), delimiter=said), seed=0)
+    assert str(refused.value).endswith(f"fits: set --data.delimiter {fits}.")
+    if between != "\t":
+        path = _write(tmp_path / "b.csv", "sep=!\n" + _joined(between))
+        with pytest.raises(DataError, match="the delimiter that is set, '!', does not occur"):
+            load_splits(DataConfig(source=str(path)), seed=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"text": "text"}, {"delimiter": ";", "label": "label"}])
+def test_a_delimiter_that_nobody_guesses_is_asked_for(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    path = _write(tmp_path / "a.csv", _joined("^"))
+    with pytest.raises(DataError, match=r"Columns: 'label\^text'; .* set --data\.delimiter to"):
+        load_splits(DataConfig(source=str(path), **settings), seed=0)
 
 
 @pytest.mark.parametrize("setting", [{"delimiter": ";"}, {"quotes": "literal"}])

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmclf.config import DataError
 from llmclf.data.files import read_table
 from llmclf.data.lines import TextFormat
 
@@ -126,3 +128,37 @@ def test_one_long_document(tmp_path: Path) -> None:
     text = "word " * 2_000_000
     path.write_text(f'text,label\n"{text}",x\n')
     assert read_table(path).frame["text"][0] == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("line", ["", '""', "  ", '" "', "\t", ",", " , ", '"",""', "\xa0", ' "" '])
+def test_rows_are_counted_as_pandas_counts_them(tmp_path: Path, line: str, end: str) -> None:
+    """A row that pandas has and the table lacks would put every later one in the place of its
+    neighbour. Lines that are neither passed over nor a whole row are refused."""
+    path = tmp_path / "a.csv"
+    rows = ["text,label,note", "one,x,", line, "two,y,", line, line, "three,x,"]
+    path.write_bytes(end.join(rows).encode())
+    theirs = pd.read_csv(path, keep_default_na=False)["text"].str.strip().tolist()
+    if line == ' "" ':
+        with pytest.raises(DataError, match=r"line 3 \(row 2\): has 1 fields"):
+            read_table(path)
+        return
+    assert read_table(path).frame["text"].str.strip_chars().to_list() == theirs
+    assert theirs.index("two") == 1 if line in ("", "  ", "\t") else 2
+
+
+@pytest.mark.parametrize("line", ["", '""', "  ", '" "', "\t"])
+def test_rows_of_one_column_are_counted_as_pandas_counts_them(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["text", "one", line, "two"]))
+    theirs = pd.read_csv(path, keep_default_na=False)["text"].tolist()
+    assert read_table(path).frame["text"].to_list() == theirs
+
+
+@pytest.mark.parametrize("line", ["\t", " \t ", '""', "  "])
+def test_blanks_are_no_separators(tmp_path: Path, line: str) -> None:
+    """In a file parted by tabs a line of tabs is a row, a line of spaces is none."""
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(["text\tlabel", "one\tx", line, "two\ty"]))
+    theirs = pd.read_csv(path, sep="\t", keep_default_na=False, index_col=False)
+    assert read_table(path).frame.height == len(theirs)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from llmclf.config import ConfigError, DataError
 from llmclf.data.config import DataConfig
@@ -143,3 +144,66 @@ def test_names_with_a_slash_are_names(tmp_path: Path) -> None:
 def test_lists_of_one_label_each_are_remarked(tmp_path: Path) -> None:
     splits = _load(tmp_path / "a.jsonl", [["a"], ["b"]])
     assert any("holds one label; it is a multilabel task" in said for said in splits.decisions)
+
+
+NAMED = ("joy", "anger", "fear")
+FLAGS = ([1, 0, 0], [0, 1, 1], [0, 0, 0])
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "csv"])
+def test_positions_and_class_numbers_have_the_names_that_are_given(
+    tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    splits = _load(path, list(FLAGS), label_names=NAMED)
+    assert splits.labels == tuple(sorted(NAMED))
+    assert _names(splits) == {("joy",), ("anger", "fear"), ()}
+    splits = _load(path, [[0, 2], [1], [2]], label_names=NAMED)
+    assert _names(splits) == {("fear", "joy"), ("anger",), ("fear",)}
+    splits = _load(path, [0, 1, 2], label_names=NAMED)
+    assert splits.labels == tuple(sorted(NAMED)) and not splits.multilabel
+    place = {text: i for i, text in enumerate(f"text number {i}" for i in range(COUNT))}
+    for i, text in enumerate(splits.train.texts):
+        assert splits.names_of(splits.train, i) == [NAMED[place[text] % 3]]
+    splits = _load(path, ["0;1", "2"], label_names=NAMED, label_separator=";")
+    assert _names(splits) == {("anger", "joy"), ("fear",)}
+
+
+@pytest.mark.parametrize(
+    ("cells", "names", "message"),
+    [
+        (
+            FLAGS,
+            NAMED[:2],
+            r"2 names \('joy', 'anger'\), but the lists .* have 3 positions; give 3",
+        ),
+        (FLAGS, (*NAMED, "x"), "there are 4 names .* have 3 positions; give 3 names"),
+        ([0, 1, 2], NAMED[:2], "2 names .* the class numbers 0, 1, 2, which count from 0; give 3"),
+        ([1, 2, 3], NAMED, "3 names .* the class numbers 1, 2, 3, which count from 0; give 4"),
+        ([[0], [1]], NAMED, "3 names .* class numbers 0, 1, which count from 0; give 2 names"),
+        (["a", "b"], NAMED, "has no effect since column 'label' holds labels as 'a'; leave it out"),
+        ([["a"], ["b"]], NAMED, "has no effect since column 'label' holds labels as 'a'"),
+        ([-1, 0], NAMED, "has no effect since column 'label' holds labels as '-1'"),
+        (FLAGS, ("joy", "fear", "joy"), "two names or more, each once, none empty"),
+        (FLAGS, ("joy", " ", "fear"), "two names or more, each once, none empty"),
+        (FLAGS, ("joy",), "two names or more, each once, none empty"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(
+    tmp_path: Path, cells: list[Any], names: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.label_names.*{message}"):
+        _load(tmp_path / "a.jsonl", list(cells), label_names=names)
+
+
+def test_columns_and_parquet_files_that_have_names_keep_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,a,b\n" + "one thing,1,0\nanother,0,1\n" * 20)
+    with pytest.raises(ConfigError, match="has no effect with several label columns"):
+        load_splits(DataConfig(source=str(path), label="a,b", label_names=("x", "y")), seed=0)
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y"])})
+    rows = {"text": [f"text {i}" for i in range(40)], "label": [i % 2 for i in range(40)]}
+    path = tmp_path / "a.parquet"
+    Dataset.from_dict(rows, features=features).to_parquet(path)
+    with pytest.raises(ConfigError, match="has no effect since column 'label' holds labels as"):
+        load_splits(DataConfig(source=str(path), label_names=("u", "v")), seed=0)

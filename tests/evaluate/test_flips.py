@@ -220,6 +220,22 @@ def test_a_few_rows_show_no_equivalence(rows: int) -> None:
     assert difference(enough, enough).equivalent
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+@pytest.mark.parametrize("rows", [60, 290, 310, 1000])
+def test_an_interval_within_the_margin_is_that_of_equivalent_methods(
+    rows: int, metric: str
+) -> None:
+    """What an interval leaves out and what is not shown must not be the same."""
+    for only_a, only_b in ((0, 0), (1, 0), (2, 0), (3, 1), (6, 0), (9, 7)):
+        a, b = np.ones(rows, bool), np.ones(rows, bool)
+        b[:only_a] = a[only_a : only_a + only_b] = False
+        one, two = (answers(np.arange(rows) % 2, right) for right in (a, b))
+        found = difference(one, two, metric=metric)
+        for low, high in ((found.low, found.high), (found.holm_low, found.holm_high)):
+            assert found.equivalent or low < -0.0099 or high > 0.0099
+            assert (low <= 0 <= high) == (found.p_value >= 0.05)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "rows", [300, *(pytest.param(n, marks=SLOW) for n in (100, 200, 600, 1200))]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
 
 from llmclf.evaluate.paired import Estimate, Tested, compare
+from llmclf.evaluate.predictions import Predictions
 from llmclf.evaluate.shape import COUNTED
 from tests.evaluate.sure import sure
 
@@ -46,6 +49,44 @@ def test_a_majority_method_has_an_interval_of_its_own(labels: int) -> None:
     targets = np.arange(240) % labels
     found = estimates(targets, np.zeros(240, int), labels)["macro_f1"]
     assert 0 <= found.low <= found.value <= found.high < found.value + 0.05
+
+
+@pytest.mark.parametrize("labels", [2, 3, 20])
+def test_one_answer_to_all_has_a_matthews_correlation_of_0(labels: int) -> None:
+    """It is 0 by definition, for any rows; and it is not where a single answer is another."""
+    targets = np.random.default_rng(0).integers(0, labels, 300)
+    given = np.zeros(300, int)
+    found = estimates(targets, given, labels)["mcc"]
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-6)
+    given[np.flatnonzero(targets == 1)[0]] = 1
+    found = estimates(targets, given, labels)["mcc"]
+    assert found.value > 0 and found.high - found.low > 0.05
+
+
+@pytest.mark.parametrize("always", [0.1, 0.9])
+def test_of_several_labels_those_that_never_vary_have_a_correlation_of_0(always: float) -> None:
+    """The mean over labels is that of the others, and so is its interval."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((300, 2)) < 0.4).astype(np.float32)
+    varied = np.where((targets > 0) ^ (rng.random((300, 2)) < 0.1), 0.9, 0.1)
+    one = Predictions(
+        ids=[str(i) for i in range(300)],
+        labels=("a", "b"),
+        targets=targets,
+        probabilities=varied,
+        scored_by="sigmoid",
+        multilabel=True,
+    )
+    constant = replace(one, probabilities=np.column_stack([varied[:, 0], np.full(300, always)]))
+    found, alone = (
+        compare({"a": [Tested(fold=0, seed=0, predictions=p)]}, resamples=200).estimates["a"]["mcc"]
+        for p in (
+            constant,
+            replace(one, probabilities=varied[:, [0, 0]], targets=targets[:, [0, 0]]),
+        )
+    )
+    assert found.value == pytest.approx(alone.value / 2)
+    assert found.high - found.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)
 
 
 def many_labels(right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

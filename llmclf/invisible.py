@@ -1,8 +1,12 @@
-"""Characters of a label that nobody sees: where they belong, and where they hide a difference."""
+"""Characters that nobody sees: where they belong, where they hide a difference, and how a value is
+quoted in a message."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 _NON_JOINER, _JOINER = "\u200c", "\u200d"
 _BREAK = "\u200b"
@@ -16,6 +20,40 @@ _LATIN = 0x2FF
 """Last character of the Latin blocks, where a joiner joins nothing."""
 _VIRAMA = 9
 """Combining class of the mark by which Indic letters join."""
+_ESCAPED = re.compile(r"\\\\|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
+_BARE = str.maketrans("'\"", "  ")
+
+
+def quoted(value: Any) -> str:
+    """A value in quotes for a message, as ``repr`` has it, but for characters that belong there,
+    which stay as they are: joiners in Persian and Indic words and in emoji, wide spaces."""
+
+    def plain(match: re.Match[str]) -> str:
+        return chr(int(match[1] or match[2], 16)) if match[1] or match[2] else match[0]
+
+    text = _ESCAPED.sub(plain, repr(value))
+    bare = text.translate(_BARE)  # a quote is no letter that is joined to another
+    return "".join(c if belongs(bare, i) else repr(c)[1:-1] for i, c in enumerate(text))
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names in quotes; of those that look alike, what only some of them have is escaped."""
+    looks = [unicodedata.normalize("NFC", " ".join(visible(name).split())) for name in names]
+    shown = []
+    for name, look in zip(names, looks, strict=True):
+        alike = [other for other, of in zip(names, looks, strict=True) if of == look]
+        common = set.intersection(*map(set, alike))
+        text = "".join(c if c in common or c in "\\'" else ascii(c)[1:-1] for c in name)
+        shown.append(f"'{text}'" if len(alike) > 1 else quoted(name))
+    return shown
+
+
+def belongs(text: str, place: int) -> bool:
+    """Whether a character of a message is to be printed as it is."""
+    character = text[place]
+    if character.isprintable() or character == "\u3000":
+        return True
+    return unicodedata.category(character) == "Cf" and not _stray(text, place)
 
 
 def hides_something(name: str) -> bool:

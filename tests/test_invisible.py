@@ -9,7 +9,8 @@ import pytest
 from llmclf.config import DataError, plain
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Splits, load_splits
-from llmclf.data.invisible import hides_something, visible
+from llmclf.data.table import shown
+from llmclf.invisible import hides_something, quoted, told_apart, visible
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 HEART = "\u2764\ufe0f\u200d\U0001f525"
@@ -72,3 +73,41 @@ def test_emoji_that_look_different_are_two_labels(tmp_path: Path) -> None:
     assert set(load(tmp_path, FAMILY, parts, ENGLAND, SCOTLAND).labels) == {
         FAMILY, parts, ENGLAND, SCOTLAND,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*VALID, "\u6771\u3000\u4eac", "caf\u00e9", "a\\u200cb", "it's"])
+def test_what_belongs_to_a_value_is_printed_in_messages(name: str) -> None:
+    assert quoted(name)[1:-1] in (name, repr(name)[1:-1]) and shown(name) == quoted(name)
+    assert "\\u" not in quoted(name).replace("\\\\", "")
+    assert plain(name) == name
+    assert quoted([name, {name: 1}]) == f"[{quoted(name)}, {{{quoted(name)}: 1}}]"
+
+
+@pytest.mark.parametrize("name", [*STRAY, "a\nb", "a\u00a0b", "\ud800", "\ue000", "\u2028"])
+def test_what_hides_something_is_escaped_in_messages(name: str) -> None:
+    if name != "\u3164":  # a letter by its category
+        assert "\\" in quoted(name) and quoted(name).isascii() == repr(name).isascii()
+
+
+def test_labels_that_look_alike_are_told_apart() -> None:
+    bare = PERSIAN.replace("\u200c", "")
+    one, other = told_apart([PERSIAN, bare])
+    assert (one, other) == (f"'{PERSIAN}'".replace("\u200c", "\\u200c"), f"'{bare}'")
+    assert told_apart(["caf\u00e9", "cafe\u0301"]) == ["'caf\\xe9'", "'cafe\\u0301'"]
+    assert told_apart(["\u00c9t\u00e9", "\u00e9t\u00e9"]) == ["'\u00c9t\u00e9'", "'\u00e9t\u00e9'"]
+
+
+def test_refusals_show_labels_and_columns_as_they_are_written(tmp_path: Path) -> None:
+    capital, small = "\u00c4rger", "\u00e4rger"
+    with pytest.raises(DataError, match=rf"'{capital}' \(20 rows\), '{small}' \(20 rows\) differ"):
+        load(tmp_path, capital, small, "other")
+    path = tmp_path / "rows.csv"
+    with pytest.raises(DataError, match=f"no column '{PERSIAN}'. Columns: 'text', 'label'"):
+        load_splits(DataConfig(source=str(path), label=PERSIAN), 0)
+    path.write_text(f"text,{PERSIAN}\n" + "one,a\n" * 9, encoding="utf-8")
+    with pytest.raises(DataError, match=f"Did you mean '{PERSIAN}'"):
+        load_splits(DataConfig(source=str(path), label=PERSIAN + "\u06cc"), 0)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'[["{PERSIAN}"]]', encoding="utf-8")
+    with pytest.raises(DataError, match=rf'is not an object but \'\["{PERSIAN}"\]'):
+        load_splits(DataConfig(source=str(path)), 0)
