@@ -20,6 +20,7 @@ from llmclf import (
     Classical,
     DataConfig,
     Experiment,
+    Features,
     FineTune,
     LanguageModelConfig,
     ModelConfig,
@@ -35,7 +36,7 @@ SHARED = {"output_dir": Path("runs/break-even"), "data": DATA}
 # For those to whom more labels would change nothing.
 FEWEST = SHARED | {"data": replace(DATA, labels_per_class=BUDGETS[0])}
 BERT, LLAMA = "minilm-l6", "smollm2-135m"
-# Up to 30 passes over few rows, three over all: a few dozen steps would leave the head untrained.
+# Up to 30 passes over few rows, and 200 steps at least: a few dozen would leave the head untrained.
 STEPS = TrainConfig(
     epochs=30, max_steps=540, global_batch_size=16, evaluate_every=30, best_by="nll", warmup=0.1
 )
@@ -45,6 +46,7 @@ def experiments() -> list[Experiment]:
     return [
         Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **FEWEST),
         Classical(name="linear-svm", baseline=BaselineConfig(classifier="linear_svm"), **SHARED),
+        Features(name="features", model=LanguageModelConfig(checkpoint=BERT), **SHARED),
         FineTune(
             name="lora",
             model=ModelConfig(checkpoint=BERT, tune="lora"),

@@ -1,4 +1,4 @@
-"""Which approach should I ship? Seven of them on my text, with one verdict and its cost.
+"""Which approach should I ship? Eight of them on my text, with one verdict and its cost.
 
     python recipes/compare.py --data.source my.csv
     python recipes/compare.py --data.source my.csv --folds 5 --only tfidf-svm full
@@ -22,6 +22,7 @@ from llmclf import (
     Classical,
     DataConfig,
     Experiment,
+    Features,
     FineTune,
     LanguageModelConfig,
     ModelConfig,
@@ -35,7 +36,9 @@ SHARED = {"output_dir": Path("runs/compare"), "data": DataConfig(source="opinion
 
 
 def experiments(
-    encoder: Annotated[str, "Checkpoint of head, lora and full."] = "google-bert/bert-base-uncased",
+    encoder: Annotated[
+        str, "Checkpoint of features, head, lora and full."
+    ] = "google-bert/bert-base-uncased",
     decoder: Annotated[
         str, "Checkpoint of decoder-lora and decoder-16-shot."
     ] = "meta-llama/Llama-3.1-8B",
@@ -43,6 +46,7 @@ def experiments(
     return [
         Classical(name="majority", baseline=BaselineConfig(classifier="majority"), **SHARED),
         Classical(name="tfidf-svm", baseline=BaselineConfig(classifier="linear_svm"), **SHARED),
+        Features(name="features", model=LanguageModelConfig(checkpoint=encoder), **SHARED),
         FineTune(
             name="head",
             model=ModelConfig(checkpoint=encoder, tune="head"),

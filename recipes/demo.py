@@ -1,4 +1,4 @@
-"""Which approach suits film reviews? Seven of them on the same rows, on a laptop CPU.
+"""Which approach suits film reviews? Eight of them on the same rows, on a laptop CPU.
 
     make demo
     python recipes/demo.py --output-dir runs/demo
@@ -16,6 +16,7 @@ from llmclf import (
     Classical,
     DataConfig,
     Experiment,
+    Features,
     FineTune,
     LanguageModelConfig,
     ModelConfig,
@@ -40,6 +41,7 @@ def experiments() -> list[Experiment]:
             baseline=BaselineConfig(classifier="logistic_regression"),
             **SHARED,
         ),
+        Features(name="features", model=LanguageModelConfig(checkpoint=BERT), **SHARED),
         FineTune(
             name="head",
             model=ModelConfig(checkpoint=BERT, tune="head"),

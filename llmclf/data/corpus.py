@@ -18,6 +18,7 @@ from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.join import with_joined_text
 from llmclf.data.labels import read_labels, sort_names, to_targets
+from llmclf.data.normalise import normalise
 from llmclf.data.source import find
 from llmclf.data.table import Source, SplitName, listed
 from llmclf.data.times import LATE, draw_newest, of_times, with_moments
@@ -240,7 +241,9 @@ def _assign(
     if "test" not in given:
         draw("test", _TEST, config.test_fraction)
     if config.labels_per_class is not None:
-        labelled = np.flatnonzero(split != "test")
+        if config.duplicates == "drop":  # or the budget would lack them once they are dropped
+            split[_repeats(frame, split)] = UNUSED
+        labelled = np.flatnonzero(np.isin(split, ("train", "validation")))
         rng = _stream(budget_seed, _BUDGET)
         spare = beyond_budget(stratum[labelled], config.labels_per_class, rng)
         split[labelled[spare]] = UNUSED
@@ -249,6 +252,15 @@ def _assign(
         needed.add("validation")
     _refuse_empty(split, needed, None if group is None else len(np.unique(group)))
     return pl.Series("split", split)
+
+
+def _repeats(frame: pl.DataFrame, split: np.ndarray) -> np.ndarray:
+    """Boolean (N,): labelled rows whose text a test row has, or an earlier one with their label."""
+    columns = [frame[name].fill_null("") for name in ("text", "pair") if name in frame.columns]
+    rows = frame.select("label", text=normalise(*columns), split=pl.Series(split))
+    tested = rows.filter(pl.col("split") == "test")["text"]
+    again = pl.col("text").is_in(tested.implode()) | ~pl.struct("text", "label").is_first_distinct()
+    return rows.select((pl.col("split") != "test") & again).to_series().to_numpy()
 
 
 def _refuse_single(rows: GatheredRows, free: np.ndarray) -> None:

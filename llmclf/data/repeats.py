@@ -10,11 +10,10 @@ import polars as pl
 
 from llmclf.data.corpus import Split, Splits
 from llmclf.data.near import near_pairs
+from llmclf.data.normalise import BETWEEN, normalise
 
 NAMES = ("train", "validation", "test")
 TEST = NAMES.index("test")
-BETWEEN = "\x1f"
-"""What stands between text and pair, and is in no normalised text."""
 EXAMPLES = 5
 """Examples kept of each finding."""
 
@@ -46,25 +45,7 @@ def comparable_rows(splits: Splits) -> pl.DataFrame:
 def normalised(split: Split) -> pl.Series:
     """What makes two rows repeats of each other: their normalised text, and the pair's."""
     columns = [split.texts] if split.pairs is None else [split.texts, split.pairs]
-    parts = [normalise(pl.Series(values, dtype=pl.String)) for values in columns]
-    return pl.select(pl.concat_str(parts, separator=BETWEEN)).to_series()
-
-
-def normalise(texts: pl.Series) -> pl.Series:
-    """Texts in Unicode NFKC without case, punctuation, invisible characters and extra spaces.
-
-    Marks that stand together on their own are a word and stay: ``:)`` and ``:(`` differ.
-    """
-    word, space = r"([\p{L}\p{M}\p{N}])", r"[\s\p{Z}\p{C}]+"
-    # Upper before lower case makes ß and ss one, as str.casefold does.
-    plain = texts.str.normalize("NFKC").str.to_uppercase().str.to_lowercase()
-    # Two spaces, since a match of one mark takes the space on either side.
-    plain = plain.str.replace_all(r"\p{Cf}+", "").str.replace_all(space, "  ")
-    plain = plain.str.replace_all(word + r"\p{P}+", "$1 ")
-    plain = plain.str.replace_all(r"\p{P}+" + word, " $1")
-    plain = plain.str.replace_all(r"(^| )\p{P}( |$)", " ")
-    plain = plain.str.replace_all(" +", " ").str.strip_chars()
-    return plain.zip_with(plain != "", texts.str.strip_chars())
+    return normalise(*(pl.Series(values, dtype=pl.String) for values in columns))
 
 
 def _label_codes(split: Split) -> pl.Series:

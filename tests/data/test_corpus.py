@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from llmclf.data.audit import audit
 from llmclf.data.config import DataConfig
 from llmclf.data.corpus import Split, Splits, load_splits
 
@@ -289,6 +290,20 @@ def test_a_budget_of_labels_is_nested_and_leaves_the_test_rows_alone(corpus: Pat
         kept = labelled
     more = _load(corpus, seed=3, labels_per_class=1000)
     assert more.membership == whole.membership
+
+
+def test_a_budget_is_full_once_repeats_are_dropped(tmp_path: Path) -> None:
+    """Half of the rows of a label repeat one another or a test row."""
+    rows = [(f"{label} says {i % 40}{'!' * (i // 40)}", label) for label in "ab" for i in range(80)]
+    path = tmp_path / "corpus.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    config = DataConfig(source=str(path), labels_per_class=20)
+    splits, found = audit(load_splits(config, 0))
+    labelled = [*splits.train.targets, *splits.validation.targets]
+    assert np.bincount(labelled).tolist() == [20, 20]
+    assert found.dropped == {"train": 0, "validation": 0, "test": 0}
+    kept, _ = audit(load_splits(replace(config, duplicates="keep"), 0), "keep")
+    assert len(kept.train) + len(kept.validation) == 40
 
 
 def test_the_split_has_a_seed_of_its_own(corpus: Path) -> None:

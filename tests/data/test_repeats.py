@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from llmclf.data.repeats import normalise
+from llmclf.data.normalise import normalise
 
 
 @pytest.mark.parametrize(
