@@ -3,8 +3,10 @@ saved."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +129,35 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     Autocast would cast them in each forward pass, and keep the copy for the backward pass: the same
     numbers, by more time and three times the memory.
     """
+    for weight in frozen_matrices(model):
+        weight.data = weight.data.to(dtype)
+
+
+def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights of linear layers that neither learn nor are quantised."""
     for module in model.modules():
         if type(module) in (nn.Linear, Conv1D) and not module.weight.requires_grad:
-            module.weight.data = module.weight.data.to(dtype)
+            yield module.weight
+
+
+@contextlib.contextmanager
+def stand_ins(model: nn.Module) -> Iterator[None]:
+    """In this block matrices that are stored in less than fp32 look like fp32 ones on the CPU.
+
+    PEFT brings an adapter to the dtype of the matrix that it is added to, and only then back to
+    fp32: its random numbers would be rounded.
+    """
+    modules = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
+    stored = [(m, m.weight) for m in modules if m.weight.dtype != torch.float32]
+    for module, weight in stored:
+        shape = torch.zeros(()).expand(weight.shape)  # takes no memory
+        module.weight = nn.Parameter(shape, requires_grad=weight.requires_grad)
+    try:
+        yield
+    finally:
+        for module, weight in stored:
+            weight.requires_grad = module.weight.requires_grad
+            module.weight = weight
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmclf.compat.transformers import shards_on_loading
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
@@ -41,7 +40,7 @@ from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
-from llmclf.train.model_builder import ModelBuilder, check_strategy
+from llmclf.train.model_builder import ModelBuilder, check_strategy, loads_together
 from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
 from llmclf.train.saved import check_logits, load_saved, saved_precision
 
@@ -319,10 +318,12 @@ def prepare(
             max_length=length,
         )
         model = meta_model = builder.meta_model()
-        if weights and not shards_on_loading():
-            model = builder.load(seed, launch)
-    if weights and shards_on_loading():
-        model = builder.load(seed, launch)
+        together = loads_together(model_config, launch)
+        if weights and not together:
+            model = builder.load(seed, launch, accelerator.device)
+    if weights and together:
+        with doing("loading the model"):
+            model = builder.load(seed, launch, accelerator.device)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model, model_config.tune)
     collate = collator(model.config, tokenizer, length, accelerator.device)
