@@ -197,7 +197,8 @@ def start_strategy(
     if asked == "fsdp2":
         kind = FsdpStrategy
         _shard_by_block(accelerator, block)
-        # bitsandbytes' layers are on every rank; of all others the first alone has the weights.
+        # The first rank alone has the weights (ModelBuilder.load_once), bitsandbytes' layers aside.
+        # Set in the launch file, transformers would load them on the first rank of each machine.
         plugin = accelerator.state.fsdp_plugin
         plugin.cpu_ram_efficient_loading = not any(is_quantized(m) for m in model.modules())
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)

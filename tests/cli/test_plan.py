@@ -187,7 +187,7 @@ def test_llama_recipes_get_lines_that_their_parser_takes(
     path = tmp_path / "plan.json"
     code, _, err = llmclf_plan(
         capsys, f"recipes/{name}.py", "--devices", 8, "--length", 64, "--rows", 1000,
-        "--host-memory", "1GB", "--json", path,
+        "--host-memory", "5.2GB", "--json", path,
     )  # fmt: skip
     assert code == 0, err
     found = json.loads(path.read_text())
