@@ -60,7 +60,7 @@ def missing_made_on_cpu() -> Iterator[None]:
     def on_cpu(model: Any, missing: Any, device_map: Any, *rest: Any) -> None:
         original(model, missing, None, *rest)
 
-    PreTrainedModel._move_missing_keys_from_meta_to_device = on_cpu  # type: ignore[method-assign]
+    PreTrainedModel._move_missing_keys_from_meta_to_device = on_cpu  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
@@ -85,7 +85,7 @@ def loaded_in(dtype: torch.dtype, names: Collection[str]) -> Iterator[None]:
             parameter.data = parameter.data.to(dtype)
         return original(model, whole)
 
-    PreTrainedModel._get_dtype_plan = narrowed  # type: ignore[method-assign]
+    PreTrainedModel._get_dtype_plan = narrowed  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -135,28 +135,34 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
 
 def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
     """Weights of linear layers that neither learn nor are quantised."""
+    for _, weight in _matrices(model):
+        if not weight.requires_grad:
+            yield weight
+
+
+def _matrices(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
     for module in model.modules():
-        if type(module) in (nn.Linear, Conv1D) and not module.weight.requires_grad:
-            yield module.weight
+        if type(module) in (nn.Linear, Conv1D):
+            yield module, cast(nn.Parameter, module.weight)
 
 
 @contextlib.contextmanager
 def stand_ins(model: nn.Module) -> Iterator[None]:
-    """In this block matrices that are stored in less than fp32 look like fp32 ones on the CPU.
+    """In this block matrices that are stored in less than fp32 look like fp32 ones on the CPU, and
+    none learns.
 
     PEFT brings an adapter to the dtype of the matrix that it is added to, and only then back to
     fp32: its random numbers would be rounded.
     """
-    modules = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
-    stored = [(m, m.weight) for m in modules if m.weight.dtype != torch.float32]
+    stored = [(m, weight) for m, weight in _matrices(model) if weight.dtype != torch.float32]
     for module, weight in stored:
+        weight.requires_grad = False
         shape = torch.zeros(()).expand(weight.shape)  # takes no memory
-        module.weight = nn.Parameter(shape, requires_grad=weight.requires_grad)
+        module.weight = nn.Parameter(shape, requires_grad=False)
     try:
         yield
     finally:
         for module, weight in stored:
-            weight.requires_grad = module.weight.requires_grad
             module.weight = weight
 
 

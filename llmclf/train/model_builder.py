@@ -73,7 +73,8 @@ class ModelBuilder:
         set_seed(seed)
         model = self.build(self.config, dtype=dtype, narrow=narrow, device=device)
         set_seed(seed)  # sharding the weights may have drawn more random numbers, or fewer
-        with stand_ins(model) if narrow else contextlib.nullcontext():
+        lora = self.config.tune == "lora"
+        with stand_ins(model) if narrow and lora else contextlib.nullcontext():
             tuned = tune(model, self.config)
         if launch.autocast:
             store_frozen(tuned, dtype)
