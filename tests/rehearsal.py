@@ -5,7 +5,8 @@ device.
 
 Tensors of a made-up accelerator have shapes and no memory, and PyTorch checks devices as it does
 for CUDA: a ``torch.tensor(...)`` without a device that meets one of the accelerator's is an error.
-Tiny models of each family are trained, evaluated, saved and asked so. Numbers that the host asks
+Tiny models of each family are trained, evaluated, saved and asked so, and one is loaded past the
+CPU. Numbers that the host asks
 for are all 1; each time it does so, and hence would wait for a GPU, is counted: twice a step.
 
 Not rehearsed: CUDA's own kernels, autocast, recomputed blocks. (The CPU's build of PyTorch cannot
@@ -15,8 +16,10 @@ pretend to have CUDA: it copies nothing to it and computes no gradients there.)
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,6 +33,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils import backend_registration
+
+from llmclf.compat.torch import TorchDispatchMode, storage_key, tensors_in
 
 DEVICE = "rehearsal"
 NOT_REHEARSED = ("longformer", "big_bird", "deberta-v2")
@@ -125,6 +130,57 @@ class Alone:
         return nn.utils.clip_grad_norm_(parameters, norm)
 
 
+class OnCpu(TorchDispatchMode):
+    """Counts the bytes of the CPU's tensors while it is entered; :attr:`peak` has the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tensors_in(result):
+            key, storage = storage_key(tensor), tensor.untyped_storage()
+            if tensor.device.type == "cpu" and key not in self.sizes:
+                self.sizes[key] = storage.nbytes()
+                weakref.finalize(storage, self.sizes.pop, key)
+        self.peak = max(self.peak, sum(self.sizes.values()))
+        return result
+
+
+def load(checkpoint: Path, mode: FakeTensorMode, **settings: Any) -> None:
+    """Onto the device past the CPU, which has a matrix on its way at most, and what is new."""
+    from transformers import core_model_loading
+
+    from llmclf.model.config import ModelConfig
+    from llmclf.train.engine import EffectiveLaunch
+    from llmclf.train.model_builder import ModelBuilder
+
+    def from_file(tensor: Any, device: Any = None, dtype: Any = None) -> torch.Tensor:
+        with unset_fake_temporarily():
+            read = tensor[...]
+        return mode.from_tensor(read).to(device=device, dtype=dtype)
+
+    builder = ModelBuilder(
+        config=ModelConfig(checkpoint=str(checkpoint), **settings),
+        labels=("bad", "good", "meh"),
+        multilabel=False,
+        pad_token_id=0,
+        max_length=32,
+    )
+    with (
+        patch.dict(os.environ, HF_DEACTIVATE_ASYNC_LOAD="1"),  # a mode is one thread's
+        patch.object(core_model_loading, "_materialize_copy", from_file),
+        OnCpu() as cpu,
+    ):
+        launch = EffectiveLaunch(1, "single", "bf16", 4, 1, 8)
+        model = builder.load(0, launch, torch.device(DEVICE))
+    tensors = [*model.parameters(), *model.buffers()]
+    assert {t.device.type for t in tensors} == {DEVICE}
+    assert cpu.peak < sum(t.nbytes for t in tensors) / 4, cpu.peak
+
+
 def fine_tune(splits: Any, checkpoint: Path, **settings: Any) -> None:
     """A step of two micro-batches, an evaluation, a checkpoint there and back, a row alone."""
     from llmclf.data.batches import plan_epoch
@@ -201,6 +257,9 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 )
 
 
+LOADED: tuple[dict[str, Any], ...] = ({"tune": "full"}, {"tune": "last_n", "last_n": 1})
+
+
 def main(names: list[str]) -> None:
     from llmclf.data.config import DataConfig
     from llmclf.data.corpus import load_splits
@@ -218,11 +277,17 @@ def main(names: list[str]) -> None:
         chosen = names or [f for f in FAMILIES if f not in NOT_REHEARSED]
         for family in chosen:
             save_checkpoint(family, folder / family)
-        with accelerator():
+        with accelerator() as mode:
             for family in chosen:
                 for settings in SETTINGS if family == chosen[0] else SETTINGS[:1]:
                     fine_tune(splits, folder / family, **settings)
                     print("rehearsed:", family, settings, flush=True)
+            deep = {"num_hidden_layers": 8, "hidden_size": 64, "intermediate_size": 128}
+            with unset_fake_temporarily():
+                save_checkpoint("bert", folder / "deep", **deep)
+            for settings in LOADED:
+                load(folder / "deep", mode, **settings)
+                print("rehearsed: loading", settings, flush=True)
             prompt(folder / "prompted")
             print("rehearsed: prompt")
 

@@ -119,6 +119,15 @@ PARTS = [
             "is_deepspeed_zero3_enabled",
         )
     ),
+    Part(
+        "transformers",
+        "transformers:PreTrainedModel",
+        "_move_missing_keys_from_meta_to_device",
+        "new weights that are drawn on the CPU",
+    ),
+    Part(
+        "transformers", "transformers:PreTrainedModel", "_get_dtype_plan", "weights in two dtypes"
+    ),
     Part("transformers", "transformers:PretrainedConfig", "_attn_implementation", "prompting"),
     Part("transformers", "a Llama attention", "layer_idx", "prompting"),
     Part("transformers", "a model from GGUF", "hf_quantizer", "smollm2-135m"),

@@ -31,6 +31,7 @@ def test_every_path_keeps_to_its_device() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("rehearsed: bert") == 3
     assert "rehearsed: llama" in done.stdout and "rehearsed: prompt" in done.stdout
+    assert done.stdout.count("rehearsed: loading") == 2
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ class Plan:
     devices_per_machine: int = 8
     """Devices of one machine, which share its host memory."""
     host_memory: str | None = None
-    """Memory of one machine, as 1TB; None: what offload needs is shown and not judged."""
+    """Memory of one machine, as 1TB; None: what a run needs of it is shown and not judged."""
     length: int | None = None
     """Tokens of the longest row; None: of the corpus if it can be read here, else the most that
     the recipe allows."""

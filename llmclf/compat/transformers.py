@@ -1,4 +1,5 @@
-"""transformers: what it remembers of DeepSpeed, of attention and of quantisation.
+"""transformers: what it remembers of DeepSpeed, of attention and of quantisation, and where and in
+which dtype it makes weights.
 
 It is imported in the functions: the embedded checkpoints need one of them, without their callers
 having to wait for transformers.
@@ -7,7 +8,7 @@ having to wait for transformers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,53 @@ def shards_on_loading() -> bool:
     from transformers.integrations import deepspeed
 
     return bool(deepspeed.is_deepspeed_zero3_enabled())
+
+
+@contextlib.contextmanager
+def missing_made_on_cpu() -> Iterator[None]:
+    """In this block ``from_pretrained`` makes what a checkpoint lacks on the CPU, whatever device
+    the rest is loaded onto: new weights are then the same numbers on every machine.
+
+    It makes them on their device, by that device's random numbers; with more than one device in
+    ``device_map`` it would also put hooks into the model.
+    """
+    from transformers import PreTrainedModel
+
+    original = PreTrainedModel._move_missing_keys_from_meta_to_device
+
+    def on_cpu(model: Any, missing: Any, device_map: Any, *rest: Any) -> None:
+        original(model, missing, None, *rest)
+
+    PreTrainedModel._move_missing_keys_from_meta_to_device = on_cpu  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        PreTrainedModel._move_missing_keys_from_meta_to_device = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def loaded_in(dtype: torch.dtype, names: Collection[str]) -> Iterator[None]:
+    """In this block ``from_pretrained`` loads the parameters of these names in ``dtype``, and the
+    others as it is told.
+
+    It takes one dtype for a whole model, but loads each weight in that of the parameter which is
+    to hold it. The first it asks a model without weights is the plan of dtypes.
+    """
+    from transformers import PreTrainedModel
+
+    original = PreTrainedModel._get_dtype_plan
+
+    def narrowed(model: Any, whole: Any) -> Any:
+        for name in names:
+            parameter = model.get_parameter(name)
+            parameter.data = parameter.data.to(dtype)
+        return original(model, whole)
+
+    PreTrainedModel._get_dtype_plan = narrowed  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        PreTrainedModel._get_dtype_plan = original  # type: ignore[method-assign]
 
 
 def attention_implementation(model: PreTrainedModel) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from transformers import (
 
 from llmclf import embedded
 from llmclf.compat.deepspeed import is_sharded
-from llmclf.compat.transformers import without_zero3_init
+from llmclf.compat.transformers import loaded_in, missing_made_on_cpu, without_zero3_init
 from llmclf.config import ConfigError
 from llmclf.model.config import ModelConfig
 from llmclf.model.family import Family, context_length, family_of, within
@@ -119,13 +119,18 @@ def build_model(
     pad_token_id: int,
     max_length: int,
     dtype: torch.dtype = torch.float32,
+    narrow: Collection[str] = (),
+    device: torch.device | None = None,
     weights: bool = True,
 ) -> PreTrainedModel:
     """Load the backbone and put a classification head on it, in fp32 (what is quantised aside) and
     with the label names in its config.
 
-    ``dtype``: what 4-bit weights are computed in. ``weights=False`` gives the same model in fp32 on
-    the meta device: names and shapes, no memory and no download of weights.
+    ``dtype``: what 4-bit weights are computed in, and what the parameters named in ``narrow`` are
+    loaded in. ``device``: where the checkpoint's weights are loaded to, one by one; what is new is
+    drawn on the CPU and stays there. None: wherever transformers puts them. ``weights=False`` gives
+    the same model in fp32 on the meta device: names and shapes, no memory and no download of
+    weights.
 
     The head is random (seed before calling) unless the checkpoint is a classifier of exactly these
     labels; then its rows are brought into our order. Raises ConfigError when the checkpoint lacks
@@ -144,16 +149,20 @@ def build_model(
             f"model.checkpoint={config.checkpoint!r} is quantised already, its head perhaps with "
             "it. Give the checkpoint it was made from, and --model.quantize int8 or nf4."
         )
-    model, report = from_pretrained(
-        AutoModelForSequenceClassification,
-        config.checkpoint,
-        config=model_config,
-        dtype=torch.float32,
-        quantization_config=quantization_config(config.quantize, family, dtype),
-        key_mapping=None if len(trained) == len(labels) else _without_output(model_config, family),
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    with _loading(device, dtype, narrow):
+        model, report = from_pretrained(
+            AutoModelForSequenceClassification,
+            config.checkpoint,
+            config=model_config,
+            dtype=torch.float32,
+            device_map=None if device is None or device.type == "cpu" else {"": device},
+            quantization_config=quantization_config(config.quantize, family, dtype),
+            key_mapping=None
+            if len(trained) == len(labels)
+            else _without_output(model_config, family),
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     _check_loaded(model, report, family, config)
     keep_layout(model)
     name, layer = output_layer(model, family)
@@ -164,6 +173,19 @@ def build_model(
         with gathered(layer.parameters()):
             _align_head(model, layer, trained, labels)
     return model
+
+
+@contextlib.contextmanager
+def _loading(
+    device: torch.device | None, dtype: torch.dtype, narrow: Collection[str]
+) -> Iterator[None]:
+    """How weights are loaded in this block; as transformers does where no device is given."""
+    with contextlib.ExitStack() as stack:
+        if device is not None:
+            stack.enter_context(missing_made_on_cpu())
+        if narrow:
+            stack.enter_context(loaded_in(dtype, narrow))
+        yield
 
 
 def _without_weights(model_config: PretrainedConfig) -> PreTrainedModel:
@@ -274,7 +296,8 @@ def _align_head(
         return
     _warn_of_fresh_head(trained, labels)
     std = getattr(model.config, "initializer_range", 0.02)
-    nn.init.normal_(layer.weight, std=std)
+    with torch.no_grad():  # drawn on the CPU: the same numbers for every device
+        layer.weight.copy_(nn.init.normal_(torch.empty_like(layer.weight, device="cpu"), std=std))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

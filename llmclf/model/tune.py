@@ -3,10 +3,12 @@ saved."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -127,9 +129,41 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     Autocast would cast them in each forward pass, and keep the copy for the backward pass: the same
     numbers, by more time and three times the memory.
     """
+    for weight in frozen_matrices(model):
+        weight.data = weight.data.to(dtype)
+
+
+def frozen_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights of linear layers that neither learn nor are quantised."""
+    for _, weight in _matrices(model):
+        if not weight.requires_grad:
+            yield weight
+
+
+def _matrices(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
     for module in model.modules():
-        if type(module) in (nn.Linear, Conv1D) and not module.weight.requires_grad:
-            module.weight.data = module.weight.data.to(dtype)
+        if type(module) in (nn.Linear, Conv1D):
+            yield module, cast(nn.Parameter, module.weight)
+
+
+@contextlib.contextmanager
+def stand_ins(model: nn.Module) -> Iterator[None]:
+    """In this block matrices that are stored in less than fp32 look like fp32 ones on the CPU, and
+    none learns.
+
+    PEFT brings an adapter to the dtype of the matrix that it is added to, and only then back to
+    fp32: its random numbers would be rounded.
+    """
+    stored = [(m, weight) for m, weight in _matrices(model) if weight.dtype != torch.float32]
+    for module, weight in stored:
+        weight.requires_grad = False
+        shape = torch.zeros(()).expand(weight.shape)  # takes no memory
+        module.weight = nn.Parameter(shape, requires_grad=False)
+    try:
+        yield
+    finally:
+        for module, weight in stored:
+            module.weight = weight
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

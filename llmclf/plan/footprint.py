@@ -13,9 +13,11 @@ from functools import cached_property
 import torch
 from transformers import PretrainedConfig
 
+from llmclf import ranks
 from llmclf.config import ConfigError
 from llmclf.model.config import QUANTIZED_METHODS, ModelConfig, Quantize, Tune
 from llmclf.plan.activations import Activations, Device, Setting, Traces
+from llmclf.plan.host import host
 from llmclf.plan.phases import Ends, ends
 from llmclf.plan.states import States, model_states
 from llmclf.train.config import Precision, TrainConfig
@@ -53,8 +55,9 @@ class Bytes:
     """The most of the four."""
     idle: int
     """Bytes beside weights and optimizer that stay when no pass runs."""
-    host_per_process: int = 0
-    """Bytes of the machine's memory for each process on it (zero3_offload)."""
+    host: int = 0
+    """Bytes of the first machine's own memory, of all processes on it (GPUs only, but for
+    zero3_offload)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class PlannedRun:
     device: Device = "cuda"
     capacity: int | None = None
     """Bytes of a device, by which the model that predicts is chosen; None: a CPU's memory."""
+    processes_per_machine: int = 1
 
     @cached_property
     def states(self) -> States:
@@ -97,6 +101,22 @@ class PlannedRun:
             precision=self.precision,
             capacity=self.capacity,
         )
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of the first machine's own memory."""
+        if self.device == "cpu":  # where a device's memory is the machine's
+            return self.states.host * self.processes_per_machine
+        found = host(
+            self.traces.inventory(self.model, self.train),
+            self.states,
+            saved=self.traces.inventory(self.saved_model, self.train),
+            model=self.model,
+            strategy=self.strategy,
+            precision=self.precision,
+            capacity=self.capacity,
+        )
+        return found.of_machine(self.processes_per_machine)
 
     @property
     def setting(self) -> Setting:
@@ -173,7 +193,7 @@ class PlannedRun:
             save=save,
             total=max(self.ends.load, train, evaluate, save),
             idle=s.idle,
-            host_per_process=s.host,
+            host=self.host_bytes,
         )
 
 
@@ -222,8 +242,8 @@ def of_run(
     launch: EffectiveLaunch,
     length: int,
 ) -> dict[str, int]:
-    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``; with
-    offload also those of each process in the memory of its machine.
+    """Bytes on the fullest device of the very run that is about to start, for ``--dry-run``, and
+    those that its processes take of the first machine's own memory.
 
     ``launch``: the engine's :class:`.EffectiveLaunch`; ``length``: tokens of its longest row.
     """
@@ -239,10 +259,11 @@ def of_run(
         length=length,
         device=device,
         capacity=torch.cuda.get_device_properties(0).total_memory if device == "cuda" else None,
+        processes_per_machine=ranks.local_world_size(),
     )
     rows = launch.micro_batch_size
     needed = run.with_activations(run.activations(rows), accumulation=launch.accumulation)
     sizes = {f"{name}_bytes": value for name, value in vars(needed).items()}
-    if not needed.host_per_process:
-        del sizes["host_per_process_bytes"]
+    if not needed.host:
+        del sizes["host_bytes"]
     return sizes

@@ -65,7 +65,7 @@ class Option:
     """The most rows that would fit, up to 4,096."""
     gradient_checkpointing: bool = False
     host_bytes: int = 0
-    """Bytes of one machine's memory for all processes on it (zero3_offload)."""
+    """Bytes of the first machine's memory for all processes on it, at the fullest moment."""
     exceeds_host: bool = False
     """Whether ``host_bytes`` are more than the machine has."""
 
@@ -104,16 +104,18 @@ def plan(
         for strategy in STRATEGIES:
             if devices.number == 1 and strategy in ("ddp", "zero1", "zero2", "fsdp2"):
                 continue  # no other device to share with
+            number = 1 if strategy == "single" else devices.number
             run = PlannedRun(
                 traces=traces,
                 model=method,
                 train=train,
                 strategy=strategy,
-                world_size=1 if strategy == "single" else devices.number,
+                world_size=number,
                 precision=precision,
                 gradient_checkpointing=False,
                 length=longest,
                 capacity=round(devices.capacity / (1 - HEADROOM)),
+                processes_per_machine=min(number, devices.per_machine),
             )
             options.append(option(run, devices))
     return options
@@ -156,12 +158,11 @@ def option(run: PlannedRun, devices: Devices) -> Option:
     rows = min(largest, wanted)
     accumulation = -(-per_device // max(rows, 1))
     sizes = taken.with_activations(line(max(rows, 1)), accumulation=accumulation)
-    host = sizes.host_per_process * min(run.world_size, devices.per_machine)
-    exceeds = devices.host_memory is not None and host > devices.host_memory
+    exceeds = devices.host_memory is not None and sizes.host > devices.host_memory
     return dataclasses.replace(
         bare,
         bytes=sizes,
-        host_bytes=host,
+        host_bytes=sizes.host,
         exceeds_host=exceeds,
         fits=largest > 0 and not exceeds,
         micro_batch_size=rows,

@@ -195,7 +195,7 @@ def _zero_1_2(
     """The float weights that learn lie in one flat tensor per group, padded so that each partition
     starts at a multiple of two elements; the first or the last rank is the fullest."""
     size = BF16 if precision == "bf16" else FP32
-    groups = _by_group(weights)
+    groups = by_group(weights)
     part = {g: -(-_numel(members) // (2 * world_size)) * 2 for g, members in groups.items()}
     frozen = sum(stored(w, quantize, size) for w in weights if not w.learns)
     gradients = max(
@@ -303,7 +303,7 @@ def _sub_groups(weights: Sequence[Weight], world_size: int) -> int:
     """Each optimizer group is cut again after every ``SUB_GROUP`` elements; each has a step
     count."""
     count = 0
-    for members in _by_group(weights).values():
+    for members in by_group(weights).values():
         filled = 0
         for weight in members:
             filled += -(-weight.numel // world_size)
@@ -358,7 +358,8 @@ def _largest_block(sizes: Iterable[tuple[int | None, int]]) -> int:
     return max(blocks.values(), default=0)
 
 
-def _by_group(weights: Iterable[Weight]) -> dict[int, list[Weight]]:
+def by_group(weights: Iterable[Weight]) -> dict[int, list[Weight]]:
+    """What learns, by its optimizer group."""
     groups: dict[int, list[Weight]] = {}
     for weight in weights:
         if weight.group is not None:

@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llmclf.compat.transformers import shards_on_loading
 from llmclf.config import ConfigError, DataError
 from llmclf.data.batches import padding_share, plan_epoch
 from llmclf.data.corpus import Splits
@@ -40,11 +39,12 @@ from llmclf.supervise.waiting import doing
 from llmclf.train.checkpoint import Checkpoints, State
 from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
-from llmclf.train.loop import Task, num_steps, steps_per_epoch, train
-from llmclf.train.model_builder import ModelBuilder, check_strategy
+from llmclf.train.loop import Task, num_steps, train
+from llmclf.train.model_builder import ModelBuilder, check_strategy, loads_together
 from llmclf.train.optimizer import default_rate
 from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
 from llmclf.train.saved import check_logits, load_saved, saved_precision
+from llmclf.train.too_few import few_rows, few_steps
 
 ROUND_TRIP_ROWS = 8
 ROUND_TRIP_TOLERANCE = {  # of the logits' own size
@@ -52,9 +52,6 @@ ROUND_TRIP_TOLERANCE = {  # of the logits' own size
     "bf16": 0.1,  # training computed with weights in bf16
     "int8": 0.3,  # and with inputs in 8 bits: only a gross error shows
 }
-
-FEW_STEPS = 100
-"""Optimizer steps below which a run warns."""
 
 
 @dataclass(kw_only=True)
@@ -107,27 +104,8 @@ class PreparedFineTune:
     def warnings(self) -> list[str]:
         """GPUs without a process, how much of the texts the model will not see, and what is too
         little to learn or to choose from."""
-        lines = idle_gpus() + truncation_warnings(self.truncated(), self.max_length)
-        steps, rows = num_steps(self.config, len(self.task.train)), len(self.task.validation)
-        epochs = steps / steps_per_epoch(self.config, len(self.task.train))
-        if steps == self.config.min_steps:
-            lines.append(
-                f"train.min_steps={steps}: {epochs:.0f} epochs instead of {self.config.epochs:g}"
-            )
-        if steps < FEW_STEPS:
-            lines.append(
-                f"{steps} optimizer steps are few: a network may not learn from them what it could "
-                f"(train.min_steps={self.config.min_steps}, train.max_steps="
-                f"{self.config.max_steps})"
-            )
-        if not rows:
-            lines.append("no validation rows: the last weights are kept, and not calibrated")
-        elif rows < calibration.FEWEST_ROWS:
-            lines.append(
-                f"{rows} validation rows choose the best weights almost by chance, and are too few "
-                "to calibrate by; with --data.validation-fraction 0 all labels are learnt from"
-            )
-        return lines
+        few = few_steps(self.config, len(self.task.train)) + few_rows(len(self.task.validation))
+        return idle_gpus() + truncation_warnings(self.truncated(), self.max_length) + few
 
     def run(self, folder: Path, console: Console) -> Outcome:
         """Train, calibrate and save the model, and predict validation and test rows with the saved
@@ -356,10 +334,12 @@ def prepare(
             max_length=length,
         )
         model = meta_model = builder.meta_model()
-        if weights and not shards_on_loading():
-            model = builder.load(seed, launch)
-    if weights and shards_on_loading():
-        model = builder.load(seed, launch)
+        together = loads_together(model_config, launch)
+        if weights and not together:
+            model = builder.load(seed, launch, accelerator.device)
+    if weights and together:
+        with doing("loading the model"):
+            model = builder.load(seed, launch, accelerator.device)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model, model_config.tune)
     collate = collator(model.config, tokenizer, length, accelerator.device)

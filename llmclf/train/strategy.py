@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from llmclf.compat.deepspeed import share_of, update_weights, wrapped_optimizer
 from llmclf.compat.torch import start_of_shard
+from llmclf.model.quantize import is_quantized
 from llmclf.train.engine import strategy_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -196,6 +197,10 @@ def start_strategy(
     if asked == "fsdp2":
         kind = FsdpStrategy
         _shard_by_block(accelerator, block)
+        # The first rank alone has the weights (ModelBuilder.load_once), bitsandbytes' layers aside.
+        # Set in the launch file, transformers would load them on the first rank of each machine.
+        plugin = accelerator.state.fsdp_plugin
+        plugin.cpu_ram_efficient_loading = not any(is_quantized(m) for m in model.modules())
     return kind(accelerator, model, optimizer, max_grad_norm=max_grad_norm)
 
 

@@ -24,8 +24,8 @@ CELLS = (
 )
 STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 FAST = (("zero2", "bert-full-kept-fp32"), ("zero3", "llama-lora-recomputed-bf16"))
-DIVIDED_AFTER_LOADING = ("zero1", "zero2", "fsdp2")
-"""Where the model that a GPU's host loads is in the same memory as what the rank then keeps."""
+DIVIDED_AFTER_LOADING = ("fsdp2",)
+"""Where a GPU's host holds the model until it is divided (:mod:`tests.launch.test_loading`)."""
 SCALARS = 64
 """Bytes of single numbers that a run keeps."""
 CODE_BOOKS = 1300
