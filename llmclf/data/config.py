@@ -27,6 +27,9 @@ class DataConfig:
     hypothesis, a question's answer)."""
     label: str | None = None
     """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
+    descriptions: tuple[str, ...] | None = None
+    """A sentence for each label, as label=sentence, that says what it means; for every label, or
+    for none. Prompts show them, and zero_shot compares texts with them."""
     label_separator: str | None = None
     """Character between the labels of one cell (multilabel), such as ; or |."""
     id: str | None = None
@@ -72,6 +75,11 @@ class DataConfig:
             good = names and all(isinstance(n, str) and n for n in names)
             _check(bool(good), "text", list(names), "one name or several, or leave it out")
             object.__setattr__(self, "text", names[0] if len(names) == 1 else names)
+        if self.descriptions is not None:
+            given = () if isinstance(self.descriptions, str) else tuple(self.descriptions)
+            good = bool(given) and all(isinstance(d, str) and "=" in d for d in given)
+            _check(good, "descriptions", self.descriptions, "label=sentence for each label")
+            object.__setattr__(self, "descriptions", given)
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
         _check(
             0 <= self.validation_fraction < 1,
