@@ -8,7 +8,8 @@
 
 Sentence encoders compare states, so a text is read once; NLI checkpoints are asked for each label
 whether the text entails its hypothesis, as transformers' zero-shot pipeline does. Labelled rows
-serve to calibrate the probabilities, and to test.
+serve to calibrate the probabilities, and to test. minilm-l6 on opinions/film: macro-F1 .341 by the
+labels' names, .305 by sentences on them, .215 majority (docs/log.md).
 """
 
 from llmclf import DataConfig, LanguageModelConfig, ZeroShot, ZeroShotConfig, main

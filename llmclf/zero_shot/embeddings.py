@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Encoded, encode
+from llmclf.data.table import shown
 from llmclf.features.states import FrozenModel
 from llmclf.zero_shot.scorer import PROBE
 
@@ -82,6 +84,18 @@ class Similarity:
             "pooling": self.frozen.pooling,
             "temperature": self.temperature,
         }
+
+
+def check_room(frozen: FrozenModel, label_texts: tuple[str, ...]) -> None:
+    """Raise ConfigError where a label's text is longer than what the encoder reads."""
+    tokens = frozen.tokenizer(list(label_texts), verbose=False).input_ids
+    for text, ids in zip(label_texts, tokens, strict=True):
+        if len(ids) > frozen.max_length:
+            raise ConfigError(
+                f"data.max_length={frozen.max_length}: what stands for a label, {shown(text)}, has "
+                f"{len(ids)} tokens. Shorten it (data.descriptions, zero_shot.hypothesis), or "
+                "raise data.max_length."
+            )
 
 
 def _unit(states_ND: np.ndarray) -> np.ndarray:

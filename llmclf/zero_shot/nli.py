@@ -23,7 +23,7 @@ from llmclf.compat.transformers import without_zero3_init
 from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Encoded, encode
-from llmclf.data.table import listed
+from llmclf.data.table import listed, shown
 from llmclf.features.once import CHUNK, once
 from llmclf.features.states import OneProcess
 from llmclf.model.build import from_pretrained, load_config, load_tokenizer, max_tokens
@@ -228,7 +228,7 @@ def _check_room(
         needed = len(tokenizer(hypothesis, add_special_tokens=False).input_ids) + special + 1
         if needed > max_length:
             raise ConfigError(
-                f"data.max_length={max_length}: the hypothesis {hypothesis!r} needs {needed} "
-                "tokens with one of a text. Shorten it (data.descriptions, zero_shot.hypothesis), "
-                "or raise data.max_length."
+                f"data.max_length={max_length}: the hypothesis {shown(hypothesis)} needs "
+                f"{needed} tokens with one of a text. Shorten it (data.descriptions, "
+                "zero_shot.hypothesis), or raise data.max_length."
             )

@@ -22,7 +22,7 @@ from llmclf.features.states import FrozenModel, OneProcess
 from llmclf.model.config import LanguageModelConfig
 from llmclf.train.config import Precision
 from llmclf.zero_shot.config import Kind, ZeroShotConfig
-from llmclf.zero_shot.embeddings import TEMPERATURE, Similarity
+from llmclf.zero_shot.embeddings import TEMPERATURE, Similarity, check_room
 from llmclf.zero_shot.nli import Entailment
 from llmclf.zero_shot.scorer import Scorer
 
@@ -175,6 +175,7 @@ def build(
             max_length=max_length,
             accelerator=accelerator,
         )
+        check_room(frozen, label_texts)
         temperature = TEMPERATURE if config.temperature is None else config.temperature
         scorer = Similarity(
             frozen=frozen, label_texts=label_texts, multilabel=multilabel, temperature=temperature

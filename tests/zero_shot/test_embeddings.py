@@ -68,6 +68,12 @@ def test_the_embedded_encoder_knows_what_words_mean() -> None:
     assert (sharper.max(axis=1) > by_name.max(axis=1)).all()
 
 
+def test_what_stands_for_a_label_must_fit(bert: Path) -> None:
+    long = " ".join(["balan"] * 31)
+    with pytest.raises(ConfigError, match=r"max_length=32: what stands .*'balan balan.* 33 tokens"):
+        classifier(str(bert), ("bad", "good", long))
+
+
 def test_a_model_of_two_stacks_has_no_states(tmp_path: Path) -> None:
     folder = make_nli(tmp_path / "bart", "bart", OUTPUTS["plain"])
     with pytest.raises(ConfigError, match=r"\(bart\) has an encoder and a decoder"):
