@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,23 @@ def test_contradiction_is_found_by_its_name(names: list[str], expected: tuple[in
     )
     for config in (by_id, by_name):
         assert contradiction_and_entailment(config, "x") == expected
+
+
+def test_where_the_pipeline_takes_neutral_for_contradiction(tmp_path: Path) -> None:
+    """Alike for one label; for several ours is against contradiction, the pipeline's is not."""
+    names = {"entailment": 0, "contradiction": 1, "neutral": 2}
+    folder = make_nli(tmp_path / "nli", "bert", names)
+    one = classifier(folder).probabilities(TEXTS)
+    np.testing.assert_allclose(one, of_pipeline(folder, multilabel=False), rtol=0, atol=1e-5)
+    model = classifier(folder, multilabel=True)
+    assert isinstance(model.scorer, Entailment)
+    found = model.probabilities(TEXTS)
+    theirs = of_pipeline(folder, multilabel=True)
+    assert np.abs(found - theirs).max() > 1e-3
+    against_neutral = dataclasses.replace(model.scorer, outputs=(2, 0))
+    once._kept.clear()
+    again = dataclasses.replace(model, scorer=against_neutral).probabilities(TEXTS)
+    np.testing.assert_allclose(again, theirs, rtol=0, atol=1e-5)
 
 
 def test_a_checkpoint_without_entailment_is_refused_with_the_names_it_has(
