@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from llmclf.methods.fine_tune import FineTune
     from llmclf.methods.method import Experiment, Method
     from llmclf.methods.prompt import Prompt
+    from llmclf.methods.zero_shot import ZeroShot
     from llmclf.model.config import LanguageModelConfig, ModelConfig
     from llmclf.prompt.config import ApiConfig, PromptConfig
     from llmclf.report.config import ReportConfig
     from llmclf.trackers.config import TrackConfig
     from llmclf.train.config import TrainConfig
+    from llmclf.zero_shot.config import ZeroShotConfig
 
 _WHERE = {
     "ApiConfig": "prompt.config",
@@ -50,6 +52,8 @@ _WHERE = {
     "TrackConfig": "trackers.config",
     "TrainConfig": "train.config",
     "UserError": "config",
+    "ZeroShot": "methods.zero_shot",
+    "ZeroShotConfig": "zero_shot.config",
     "compare": "comparison",
     "load_run": "load",
     "main": "cli.recipe",
@@ -77,6 +81,8 @@ __all__ = [
     "TrackConfig",
     "TrainConfig",
     "UserError",
+    "ZeroShot",
+    "ZeroShotConfig",
     "__version__",
     "compare",
     "load_run",

@@ -28,6 +28,9 @@ class DataConfig:
     hypothesis, a question's answer)."""
     label: str | None = None
     """Column that holds the label; several 0/1 columns as a,b,c make a multilabel task."""
+    descriptions: tuple[str, ...] | None = None
+    """A sentence for each label, as label=sentence, that says what it means; for every label, or
+    for none. Prompts show them, and zero_shot compares texts with them."""
     label_separator: str | None = None
     """Character between the labels of one cell (multilabel), such as ; or |."""
     label_names: tuple[str, ...] | None = None
@@ -82,6 +85,11 @@ class DataConfig:
             once = good and len(set(names)) == len(names)
             _check(once, "label_names", list(names), "two names or more, each once, none empty")
             object.__setattr__(self, "label_names", names)
+        if self.descriptions is not None:
+            given = () if isinstance(self.descriptions, str) else tuple(self.descriptions)
+            good = bool(given) and all(isinstance(d, str) and "=" in d for d in given)
+            _check(good, "descriptions", self.descriptions, "label=sentence for each label")
+            object.__setattr__(self, "descriptions", given)
         _check(bool(self.source.strip()), "source", self.source, "a file, folder, hub id or alias")
         _check(
             0 <= self.validation_fraction < 1,

@@ -14,6 +14,7 @@ import polars as pl
 from llmclf.config import ConfigError, DataError, did_you_mean
 from llmclf.data.columns import GatheredRows, check_ids, choose, gather
 from llmclf.data.config import DataConfig
+from llmclf.data.descriptions import described
 from llmclf.data.divide import beyond_budget, pick_fold, pick_fraction, strata
 from llmclf.data.guesses import naming_guesses
 from llmclf.data.join import with_joined_text
@@ -94,6 +95,8 @@ class Splits:
     multilabel: bool
     decisions: tuple[str, ...] = ()
     """What was guessed or mended, to be printed."""
+    descriptions: tuple[str, ...] | None = None
+    """What each label means (C), where the user says so."""
     empty_rows: tuple[str, ...] = ()
     """Names of the rows without a text; they are in no split."""
 
@@ -157,6 +160,9 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         rows = GatheredRows(rows.frame.filter(split != UNUSED), rows.names)
         split = split.filter(split != UNUSED)
         labels = _labels_of_train(rows, split)
+    descriptions = described(config.descriptions, labels)
+    if descriptions:
+        decisions += ("descriptions of the labels: read by prompts and zero_shot alone",)
     about_time = of_times(rows, split, columns, config, source)
     return Splits(
         train=_split(rows.frame.filter(split == "train"), labels),
@@ -165,6 +171,7 @@ def load_splits(config: DataConfig, seed: int) -> Splits:
         labels=labels,
         multilabel=multilabel,
         decisions=(*_of_source(source, config), *columns.decisions, *decisions, *about_time),
+        descriptions=descriptions,
         empty_rows=empty,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,10 +75,17 @@ def truncation_warnings(cut: Mapping[str, dict[str, Any]], max_length: int) -> l
     ]
 
 
-def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+def encode(
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    shorten: Literal["longest_first", "only_first"] = "longest_first",
+) -> Encoded:
     """Tokenise a split, each row cut to ``max_length`` tokens, special tokens included.
 
-    A text pair is encoded as a true pair, the longer part being shortened first.
+    A text pair is encoded as a true pair; ``shorten``: which part of it, the longer one first, or
+    the first one alone, which must then be long enough.
     Raises ConfigError where ``max_length`` has no room for text beside the special tokens, and
     DataError for a row that leaves no token at all.
     """
@@ -102,7 +109,7 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             num_truncated += int((excess > 0).sum())
             num_tokens_lost += int(excess[excess > 0].sum())
             encoded = tokenizer(
-                *texts, truncation=True, max_length=max_length, return_attention_mask=False
+                *texts, truncation=shorten, max_length=max_length, return_attention_mask=False
             )
         lengths += [len(row) for row in encoded["input_ids"]]
         input_ids += [np.asarray(row, np.int32) for row in encoded["input_ids"]]

@@ -1,16 +1,10 @@
-"""States of texts in a frozen model, computed once for each text in a process.
-
-Folds, seeds and budgets of a comparison share most of their texts, so the states are kept by text.
-N: rows, D: numbers of a state, L: layers that are read.
-"""
+"""States of texts in a frozen model. N: rows, D: numbers of a state, L: layers that are read."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,27 +19,14 @@ from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.data.encode import encode
 from llmclf.features.config import FeaturesConfig
+from llmclf.features.once import once
 from llmclf.model.build import from_pretrained, load_config, load_tokenizer, max_tokens
 from llmclf.model.config import LanguageModelConfig
+from llmclf.model.family import frozen_family_of
 from llmclf.model.pooling import StatePooling, declared_pooling, pool
 from llmclf.model.quantize import check_quantized, frozen_quantization_config, keep_layout
 from llmclf.train.config import Precision
 from llmclf.train.predict import check_tokens, collator, predict_logits
-
-CHUNK = 8192
-"""Texts whose states are on the device at once."""
-MOST_KEPT_BYTES = 2 << 30
-"""States that are kept at most; beyond it texts are computed again."""
-
-
-@dataclass(frozen=True)
-class _State:
-    layers_LD: np.ndarray
-    seconds: float
-    """Its share of what computing it took."""
-
-
-_kept: dict[tuple[Any, ...], dict[bytes, _State]] = {}
 
 
 @dataclass(frozen=True)
@@ -85,9 +66,17 @@ class FrozenModel:
         max_length: int | None,
         accelerator: Accelerator | OneProcess,
     ) -> FrozenModel:
-        """What the settings name. Raises ConfigError for a layer that the model has not."""
+        """What the settings name. Raises ConfigError for a layer that the model has not, and for a
+        model whose states are those of two stacks."""
         hf_config = load_config(model_config.checkpoint)
-        tokenizer = load_tokenizer(model_config.checkpoint)
+        if hf_config.is_encoder_decoder:
+            raise ConfigError(
+                f"model.checkpoint={model_config.checkpoint!r} ({hf_config.model_type}) has an "
+                "encoder and a decoder, and no states that stand for a text. Give an encoder or a "
+                "decoder."
+            )
+        family = frozen_family_of(hf_config)
+        tokenizer = load_tokenizer(model_config.checkpoint, family)
         auto = config.pooling == "auto"
         declared = declared_pooling(model_config.checkpoint, hf_config) if auto else config.pooling
         assert declared != "auto"
@@ -97,7 +86,7 @@ class FrozenModel:
             tokenizer=tokenizer,
             pooling=declared,
             layers=_layers(config, hf_config, model_config.checkpoint),
-            max_length=max_tokens(hf_config, tokenizer, max_length),
+            max_length=max_tokens(hf_config, tokenizer, max_length, family),
             precision=precision,
             batch_size=config.batch_size,
             accelerator=accelerator,
@@ -122,30 +111,16 @@ class FrozenModel:
     def states(self, split: Split) -> tuple[dict[int, np.ndarray], float]:
         """States of all rows by layer, each float32 (N, D), and the seconds that computing them
         took, whenever that was. All ranks call it, and all have the result."""
-        kept = _kept.setdefault(self._key, {})
-        keys = [_digest(split, i) for i in range(len(split))]
-        first = {key: i for i, key in reversed(list(enumerate(keys))) if key not in kept}
-        new = sorted(first.values())
-        found: dict[bytes, _State] = {}
-        for start in range(0, len(new), CHUNK):
-            rows = new[start : start + CHUNK]
-            started = time.perf_counter()
-            computed = self._compute(split.take(rows))
-            each = (time.perf_counter() - started) / len(rows)
-            found |= {keys[i]: _State(s.copy(), each) for i, s in zip(rows, computed, strict=True)}
-        if _size(_kept) + _size({(): found}) <= MOST_KEPT_BYTES:
-            kept |= found
-        chosen = [kept[key] if key in kept else found[key] for key in keys]
+        states_NLD, seconds = once(self._key, split, self._compute)
         by_layer = {
-            layer: np.stack([state.layers_LD[i] for state in chosen])
-            for i, layer in enumerate(self.layers)
+            layer: np.ascontiguousarray(states_NLD[:, i]) for i, layer in enumerate(self.layers)
         }
-        return by_layer, sum(state.seconds for state in chosen)
+        return by_layer, seconds
 
     @property
     def _key(self) -> tuple[Any, ...]:
         model = self.model_config
-        settings = (model.checkpoint, model.quantize, self.precision, self.pooling)
+        settings = ("states", model.checkpoint, model.quantize, self.precision, self.pooling)
         return (*settings, self.layers, self.max_length)
 
     def fresh(self, split: Split, layer: int) -> np.ndarray:
@@ -198,15 +173,3 @@ def _layers(
     if not config.search_folds:
         return (count,)
     return tuple(sorted({count, -(-3 * count // 4), -(-count // 2)}, reverse=True))
-
-
-def _digest(split: Split, row: int) -> bytes:
-    pair = "" if split.pairs is None else f"\0{split.pairs[row]}"
-    return blake2b(
-        f"{split.texts[row]}{pair}".encode("utf-8", "surrogatepass"), digest_size=16
-    ).digest()
-
-
-def _size(kept: dict[tuple[Any, ...], dict[bytes, _State]]) -> int:
-    firsts = [(len(states), next(iter(states.values()), None)) for states in kept.values()]
-    return sum(count * one.layers_LD.nbytes for count, one in firsts if one is not None)

@@ -60,7 +60,7 @@ def load_config(checkpoint: str) -> PretrainedConfig:
     return from_pretrained(AutoConfig, checkpoint)
 
 
-def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(checkpoint: str, family: Family | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer, with a padding token and the side that the architecture needs.
 
     ``split_special_tokens`` makes a text that spells a control token (``[SEP]``, ``<|endoftext|>``)
@@ -70,10 +70,11 @@ def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
     same token. (The unigram models of XLM-R, CamemBERT, DeBERTa-v2, XLNet and BigBird hold control
     tokens as ordinary pieces and still find them; none of these pools by looking for one.)
 
-    Raises ConfigError where there is no tokenizer, or none that can pad.
+    ``family``: where it is not one that can be trained. Raises ConfigError where there is no
+    tokenizer, or none that can pad.
     """
     config = load_config(checkpoint)
-    family = family_of(config)
+    family = family or family_of(config)
     settings: dict[str, Any] = {"split_special_tokens": True, "padding_side": family.padding_side}
     if family.token_types:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
@@ -311,14 +312,18 @@ def _warn_of_fresh_head(trained: list[str], labels: Sequence[str]) -> None:
 
 
 def max_tokens(
-    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, wanted: int | None
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    wanted: int | None,
+    family: Family | None = None,
 ) -> int:
-    """Resolve ``data.max_length``: the wanted length, or the model's limit.
+    """Resolve ``data.max_length``: the wanted length, or the model's limit. ``family``: where it is
+    not one that can be trained.
 
     Raises ConfigError where the wanted length passes what the model can take.
     """
     declared = tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
-    limit = context_length(config, family_of(config)) or declared
+    limit = context_length(config, family or family_of(config)) or declared
     if wanted is None:
         # A tokenizer may declare less than the position table holds, never the other way round.
         return min(n for n in (limit, declared, 1 << 20) if n is not None)

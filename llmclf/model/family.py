@@ -147,6 +147,19 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+FROZEN = FAMILIES | {
+    "albert": Family(layers="", head=("classifier",), lora_targets=()),
+    "bart": Family(layers="", head=("classification_head",), lora_targets=()),
+    "mpnet": Family(layers="", head=("classifier",), lora_targets=(), position_offset=2),
+}
+"""Those and architectures that are read as they are, and not trained here."""
+
+
+def frozen_family_of(config: PretrainedConfig) -> Family:
+    """As :func:`family_of`, for a model of which nothing learns."""
+    return FROZEN.get(config.model_type) or family_of(config)
+
+
 def family_of(config: PretrainedConfig) -> Family:
     """Look the architecture up; ConfigError names the nearest one when it is not in the table."""
     try:

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from transformers.utils import cached_file
 
 from llmclf.model.build import locate
-from llmclf.model.family import family_of
+from llmclf.model.family import frozen_family_of
 
 StatePooling = Literal["mean", "first", "last"]
 """Which states of a text's tokens become the state of the text."""
@@ -34,7 +34,7 @@ def declared_pooling(checkpoint: str, config: PretrainedConfig) -> StatePooling:
     named = getattr(config, "classifier_pooling", None)  # ModernBERT
     if named in ("mean", "cls"):
         return "mean" if named == "mean" else "first"
-    return "last" if family_of(config).pooling == "last" else "mean"
+    return "last" if frozen_family_of(config).pooling == "last" else "mean"
 
 
 def _declared(checkpoint: str) -> dict[str, object]:

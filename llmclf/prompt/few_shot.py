@@ -6,7 +6,6 @@ variants -> questions -> log-likelihoods -> probabilities
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,6 +16,7 @@ from rich.console import Console
 from llmclf.atomic import write_text
 from llmclf.config import ConfigError, dump_json
 from llmclf.data.corpus import Splits
+from llmclf.data.descriptions import are_numbers, for_example
 from llmclf.data.table import listed
 from llmclf.embedded import cache_dir
 from llmclf.evaluate.cost import Cost
@@ -92,13 +92,14 @@ class FewShot:
     def _numbered(self) -> list[str]:
         """A word on labels that are numbers, which say nothing to a model that is asked."""
         labels = self.splits.labels
-        if self.config.verbaliser or not all(re.fullmatch(r"-?[\d.]+", label) for label in labels):
+        if self.config.verbaliser or self.splits.descriptions or not are_numbers(labels):
             return []
-        words = " ".join(f"{label}=..." for label in labels[:3])
+        words = for_example(labels)
         first = "--prompt.answers words " if self.config.answers == "letters" else ""
         return [
             f"labels are numbers ({listed(labels, 3)}), and the model is asked for them as they "
-            f"are; say what they mean: {first}--prompt.verbaliser {words}"
+            f"are; say what they mean: {first}--prompt.verbaliser {words}, "
+            f"or --data.descriptions {words}"
         ]
 
     def run(self, folder: Path, console: Console) -> Outcome:
@@ -194,7 +195,7 @@ def prepare(
             "prompting gives a row one label, but the rows of this corpus may have several. "
             "Fine-tune a model (recipes/bert_base.py), or give --data.label a single column."
         )
-    answers = verbalise(config, splits.labels)
+    answers = verbalise(config, splits.labels, splits.descriptions)
     check_shots(config, splits)
     embed: Embed | None = None
     if config.shots and config.demonstrations == "nearest" and config.similarity != "tfidf":

@@ -13,8 +13,8 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from llmclf.config import ConfigError, did_you_mean
-from llmclf.data.table import listed
+from llmclf.config import ConfigError
+from llmclf.data.descriptions import by_label
 from llmclf.invisible import quoted
 from llmclf.prompt.config import PromptConfig, TemplateName
 
@@ -79,24 +79,28 @@ class Answers:
     """The answers in the order of ``labels``."""
     shown: tuple[str, ...]
     """How the instruction names each answer."""
+    descriptions: tuple[str, ...] | None = None
+    """What each label means, in a sentence; None where nobody says."""
 
     def of(self, target: int) -> str:
         """The answer that stands for a label."""
         return self.words[target]
 
 
-def verbalise(config: PromptConfig, labels: tuple[str, ...]) -> Answers:
-    """Find the words for each label.
+def verbalise(
+    config: PromptConfig, labels: tuple[str, ...], descriptions: tuple[str, ...] | None = None
+) -> Answers:
+    """Find the words for each label. ``descriptions``: a sentence on each (C).
 
     Raises ConfigError for a word for an unknown label, a label without one, or two alike.
     """
     if config.answers == "letters":
         letters = _letters(len(labels))
         shown = tuple(f"{k} ({name})" for k, name in zip(letters, labels, strict=True))
-        return Answers(labels, letters, shown)
+        return Answers(labels, letters, shown, descriptions)
     words = {name: name for name in labels}
     if config.verbaliser:
-        words = _parse(config.verbaliser, labels)
+        words = by_label("prompt.verbaliser", config.verbaliser, labels)
     chosen = tuple(words[name].strip() for name in labels)
     seen: dict[str, str] = {}
     for name, word in zip(labels, chosen, strict=True):
@@ -110,40 +114,7 @@ def verbalise(config: PromptConfig, labels: tuple[str, ...]) -> Answers:
                 f"words {quoted(word)}, so their answers cannot be told apart. Give each its own."
             )
         seen[word] = name
-    return Answers(labels, chosen, chosen)
-
-
-def _parse(pairs: Sequence[str], labels: tuple[str, ...]) -> dict[str, str]:
-    words: dict[str, str] = {}
-    for pair in pairs:
-        # A label may hold a '=': take the longest label that fits.
-        names = [name for name in labels if pair.startswith(f"{name}=")]
-        if not names:
-            given = pair.partition("=")[0]
-            raise ConfigError(
-                f"prompt.verbaliser={quoted(pair)}: "
-                + (
-                    f"there is no label {quoted(given)}."
-                    if "=" in pair
-                    else "expected label=words."
-                )
-                + did_you_mean(given, labels)
-                + f" Labels: {listed(labels)}."
-            )
-        name = max(names, key=len)
-        if name in words:
-            raise ConfigError(
-                f"prompt.verbaliser={quoted(pair)}: label {quoted(name)} is given twice, the first "
-                f"time as {quoted(name + '=' + words[name])}. Give its words once."
-            )
-        words[name] = pair[len(name) + 1 :]
-    missing = [name for name in labels if name not in words]
-    if missing:
-        raise ConfigError(
-            f"prompt.verbaliser: no words for {listed(missing)}. Give words for every label, or "
-            "for none."
-        )
-    return words
+    return Answers(labels, chosen, chosen, descriptions)
 
 
 def _letters(count: int) -> tuple[str, ...]:
@@ -224,10 +195,15 @@ class Wording:
 
 
 def word(name: TemplateName, config: PromptConfig, answers: Answers) -> Wording:
-    """A wording of this name with its instruction filled in."""
+    """A wording of this name with its instruction filled in, and below it a line on each answer
+    that is described."""
     template = TEMPLATES[name]
     instruction = template.instruction if config.instruction is None else config.instruction
-    return Wording(template, answers, fill(instruction, {"labels": ", ".join(answers.shown)}))
+    lines = [fill(instruction, {"labels": ", ".join(answers.shown)})]
+    if answers.descriptions is not None:
+        described = zip(answers.words, answers.descriptions, strict=True)
+        lines += [f"{answer}: {sentence}" for answer, sentence in described]
+    return Wording(template, answers, "\n".join(lines))
 
 
 def fill(shape: str, values: dict[str, str]) -> str:

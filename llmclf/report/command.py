@@ -44,8 +44,7 @@ def _start(run: Finished) -> str:
 
 def _option(key: str, value: Any) -> list[str]:
     """A setting as options of a command; none where None, or nothing, is meant."""
-    section, _, name = key.rpartition(".")
-    name = name.replace("_", "-")
+    section, _, name = key.replace("_", "-").rpartition(".")
     dotted = f"{section}.{name}" if section else name
     if value is None or value == []:
         return []

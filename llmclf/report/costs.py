@@ -58,7 +58,7 @@ def of_run(run: Finished, config: ReportConfig) -> MethodCost:
 def untrained(run: Finished) -> bool:
     """Whether the method trains nothing, so that training costs nothing rather than an unknown
     amount."""
-    return run.method == "prompt"
+    return run.method in ("prompt", "zero_shot")
 
 
 def calls_api(run: Finished) -> bool:

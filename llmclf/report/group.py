@@ -15,7 +15,7 @@ from llmclf.run_folder.read import Finished
 
 REPEATS = {"seed", "output_dir", "data.fold", "data.seed", "data.labels_per_class"}
 """Settings in which the runs of one method may differ, trackers aside."""
-REFERENCES = ("prompt", "classical", "majority")
+REFERENCES = ("prompt", "zero_shot", "classical", "majority")
 """Methods that others must beat to be worth their labels."""
 _ABSENT = "not set"
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel
 from llmclf import ConfigError, DataConfig, DataError, Features, FeaturesConfig, load_run, run
 from llmclf.data.corpus import Split
 from llmclf.evaluate.predictions import Predictions
-from llmclf.features import states
+from llmclf.features import once
 from llmclf.features.states import FrozenModel, OneProcess
 from llmclf.model.config import LanguageModelConfig
 from llmclf.model.pooling import declared_pooling, pool
@@ -33,7 +33,7 @@ def rows(texts: list[str]) -> Split:
 
 
 def frozen(checkpoint: Path, **settings: Any) -> FrozenModel:
-    states._kept.clear()
+    once._kept.clear()
     return FrozenModel.of(
         LanguageModelConfig(checkpoint=str(checkpoint)),
         FeaturesConfig(**settings),
@@ -99,7 +99,7 @@ def test_a_text_is_computed_once(bert: Path, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(first[layer][0], first[layer][3])
     np.testing.assert_array_equal(again[layer][0], first[layer][1])
     assert same_seconds > 0 and seconds > 0
-    monkeypatch.setattr(states, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(once, "MOST_KEPT_BYTES", 0)
     kept_none, _ = frozen(bert).states(rows(TEXTS))
     np.testing.assert_allclose(kept_none[layer], first[layer][:3], atol=1e-6)
 
@@ -115,7 +115,7 @@ def test_another_seed_computes_no_state_again(
     monkeypatch.setattr(
         FrozenModel, "_compute", lambda self, s: sizes.append(len(s)) or real(self, s)
     )
-    states._kept.clear()
+    once._kept.clear()
     run(made, console=QUIET)
     assert sum(sizes) > 300
     sizes.clear()

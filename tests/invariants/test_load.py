@@ -26,6 +26,8 @@ from llmclf import (
     Prompt,
     PromptConfig,
     TrainConfig,
+    ZeroShot,
+    ZeroShotConfig,
     load_run,
     run,
 )
@@ -57,11 +59,18 @@ def experiments(data: DataConfig, checkpoint: Path, folder: Path) -> list[Experi
             model=LanguageModelConfig(checkpoint=str(checkpoint)),
             features=FeaturesConfig(precision="fp32", search_folds=2),
         ),
+        ZeroShot(
+            name="zero-shot",
+            output_dir=folder / "zero-shot",
+            data=data,
+            model=LanguageModelConfig(checkpoint=str(checkpoint)),
+            zero_shot=ZeroShotConfig(precision="fp32"),
+        ),
     ]
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["bert", "svm", "features"])
+@pytest.mark.parametrize("which", [0, 1, 2, 3], ids=["bert", "svm", "features", "zero_shot"])
 def test_new_texts_are_classified_as_in_the_run(
     bert: Path,
     corpus: Path,
@@ -96,7 +105,7 @@ def test_new_texts_are_classified_as_in_the_run(
 
 def test_what_cannot_be_read_is_named(bert: Path, corpus: Path, tmp_path: Path) -> None:
     data = DataConfig(source=str(corpus))
-    _, svm, _ = experiments(data, bert, tmp_path)
+    _, svm, *_ = experiments(data, bert, tmp_path)
     folder = run(svm, console=QUIET)
     loaded = load_run(folder)
     for texts, pairs, message in (

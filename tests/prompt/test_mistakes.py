@@ -133,10 +133,12 @@ def test_labels_that_are_numbers_are_remarked(
     path = tmp_path / "tweets.csv"
     path.write_text("\n".join(["text,target", *(f"text number {i},{i % 2}" for i in range(60))]))
     words = ("--prompt.verbaliser", "0=no", "1=yes")
-    for options, remarked in (((), True), (words, False)):
+    sentences = ("--data.descriptions", "0=It is not so.", "1=It is so.")
+    for options, remarked in (((), 1), (words, 0), (sentences, 0)):
         assert launch("--data.source", str(path), *options, "--dry-run") == 0
         told = " ".join(capsys.readouterr().out.split())
-        assert ("say what they mean: --prompt.verbaliser 0=... 1=..." in told) is remarked
+        remark = "say what they mean: --prompt.verbaliser 0=... 1=..., or --data.descriptions 0=..."
+        assert told.count(remark) == remarked
 
 
 def test_help_shows_the_options_of_prompting(launch, capsys: pytest.CaptureFixture[str]) -> None:

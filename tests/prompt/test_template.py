@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llmclf.config import ConfigError
 from llmclf.prompt.config import PromptConfig, TemplateName
-from llmclf.prompt.template import fill, verbalise
+from llmclf.prompt.template import fill, verbalise, word
 from llmclf.prompt.tokens import PromptTokenizer
 from tests.prompt.conftest import wording
 
@@ -74,6 +74,22 @@ def test_wrong_words(pairs: list[str], told: list[str]) -> None:
         answers(*pairs)
     for part in told:
         assert part in str(error.value)
+
+
+def test_descriptions_stand_below_the_instruction_of_every_wording() -> None:
+    sentences = ("The author is angry.", "Nobody can tell.", "The author is happy.")
+    for name in TEMPLATES:
+        for changes in ({}, {"answers": "letters"}, {"instruction": "One of {labels}!"}):
+            config = PromptConfig(**changes)
+            plain = word(name, config, verbalise(config, LABELS))
+            told = word(name, config, verbalise(config, LABELS, sentences))
+            words = told.answers.words
+            lines = [f"{w}: {s}" for w, s in zip(words, sentences, strict=True)]
+            assert told.instruction == "\n".join([plain.instruction, *lines])
+            assert words == (("A", "B", "C") if config.answers == "letters" else LABELS)
+            head, before = told.plain([]).head, plain.plain([]).head
+            assert head == before.replace(plain.instruction, told.instruction)
+            assert told.block("x", None) == plain.block("x", None)
 
 
 def test_labels_that_hold_the_sign_between_label_and_words() -> None:

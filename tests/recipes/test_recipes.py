@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from llmclf import Experiment, Features, FineTune, Prompt
+from llmclf import Experiment, Features, FineTune, Prompt, ZeroShot
 from llmclf.cli.recipe_file import read_recipe
 from llmclf.config import flatten
 from tests.tiny import byte_llama  # noqa: F401
@@ -95,12 +95,13 @@ def test_help_shows_commands_and_options(path: Path, capsys: pytest.CaptureFixtu
     assert "--dry-run" in text
     others = {
         "--train.epochs", "--prompt.shots", "--baseline.classifier", "--features.pooling",
-        "--folds",
+        "--zero-shot.kind", "--folds",
     }  # fmt: skip
     assert sum(option in text for option in others) == {
         Features: 1,
         FineTune: 1,
         Prompt: 1,
+        ZeroShot: 1,
     }.get(type(made), len({type(e).__name__ for e in made} if isinstance(made, list) else ()) + 1)
 
 
@@ -167,6 +168,17 @@ def test_dry_run_then_a_prompted_run(
         assert (tmp_path / "run" / "predictions" / f"{part}.parquet").is_file()
     shown = json.loads((tmp_path / "run" / "prompt" / "prompts.json").read_text())
     assert [len(one["demonstrations"]) for one in shown] == [config.shots] * variants
+
+
+@pytest.mark.parametrize("name", ["features", "zero_shot_encoder"])
+def test_dry_run_then_a_run_of_a_frozen_encoder(name: str, corpus: Path, tmp_path: Path) -> None:
+    options = ["--data.source", str(corpus), *SMALL, "--output-dir", str(tmp_path / "run")]
+    path = ROOT / "recipes" / f"{name}.py"
+    assert launch(path, *options, "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    assert launch(path, *options) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["test"]["n"] == 18 and results["method"] == recipe(path)().approach
 
 
 STEPS = ["--train.max-steps", "2"]

@@ -22,6 +22,7 @@ from llmclf.methods.classical import Classical
 from llmclf.methods.fine_tune import FineTune
 from llmclf.methods.method import Experiment
 from llmclf.methods.prompt import Prompt
+from llmclf.methods.zero_shot import ZeroShot
 from llmclf.model.config import LanguageModelConfig, ModelConfig
 from llmclf.prompt.config import PromptConfig
 from llmclf.report.analyse import analyse
@@ -30,6 +31,7 @@ from llmclf.report.config import ReportConfig
 from llmclf.report.html import html
 from llmclf.run_folder.read import Finished, read
 from llmclf.train.config import TrainConfig
+from llmclf.zero_shot.config import ZeroShotConfig
 from tests.report.made import predicted, write_run
 from tests.tiny import write_corpus
 
@@ -57,6 +59,11 @@ EXPERIMENTS = (
         data=DATA,
         baseline=BaselineConfig(classifier="logistic_regression"),
     ),
+    ZeroShot(
+        name="zero-shot",
+        data=dataclasses.replace(DATA, descriptions=("a=It says $a = 'b'.", "b=Else: {x}")),
+        zero_shot=ZeroShotConfig(hypothesis="{label}: {description}", temperature=0.1),
+    ),
 )
 
 
@@ -80,6 +87,7 @@ def test_a_recipe_of_the_same_kind_repeats_the_run(experiment: Experiment, tmp_p
     settings: dict[str, Any] = experiment.to_json()
     run = read(write_run(tmp_path / "a", predicted(9), name=experiment.name, settings=settings))
     assert on_the_page(run) == command(run)
+    assert not re.search(r"--[\w.-]*_", command(run))  # as --help writes options
     python, recipe, *options = in_a_shell(on_the_page(run))
     assert (python, recipe) == ("python", "RECIPE")
     plain = type(experiment)(name="other", data=DataConfig(source="opinions"))

@@ -63,6 +63,17 @@ def test_price_of_an_api_is_its_own(tmp_path: Path) -> None:
     assert cost.train_price == 0
 
 
+@pytest.mark.parametrize("method", ["prompt", "zero_shot"])
+def test_what_trains_nothing_costs_nothing_to_train(tmp_path: Path, method: str) -> None:
+    run = made(
+        tmp_path / "a",
+        {"train_seconds": None, "device_hours": None},
+        method=method,
+        settings={"method": method},
+    )
+    assert of_run(run, PRICED).train_price == 0
+
+
 def test_price_of_an_api_is_shared_by_all_prompts(tmp_path: Path) -> None:
     run = api(tmp_path / "a", {"price": 0.02})
     run.environment["prompts"] = 40

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmclf import Classical, FineTune, Prompt
+from llmclf import Classical, Features, FineTune, Prompt, ZeroShot
 from llmclf.config import ConfigError, changeable_keys, dump_json
 from llmclf.data.config import DataConfig
 from llmclf.methods.method import Experiment
@@ -33,6 +33,8 @@ def resume(folder: Path, experiment: Experiment) -> None:
 
 def test_what_decides_no_result_is_marked_where_it_is_declared() -> None:
     assert changeable_keys(Classical(name="x", data=DATA)) == FREE
+    assert changeable_keys(Features(name="x", data=DATA)) - FREE == {"features.batch_size"}
+    assert changeable_keys(ZeroShot(name="x", data=DATA)) - FREE == {"zero_shot.batch_size"}
     assert changeable_keys(FineTune(name="x", data=DATA)) - FREE == {
         "train.micro_batch_size", "train.gradient_checkpointing", "train.log_every",
         "train.checkpoint_every", "train.checkpoint_minutes",

@@ -1,0 +1,1 @@
+"""Classifying without training: texts compared with what labels mean, by a frozen encoder."""
