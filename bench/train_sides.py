@@ -88,6 +88,7 @@ class Settings:
     def train_config(self) -> TrainConfig:
         return TrainConfig(
             epochs=1 + self.repeats,
+            min_steps=0,
             learning_rate=self.learning_rate,
             global_batch_size=self.batch_size,
             precision=resolve_precision(self.precision),

@@ -207,6 +207,7 @@ def fine_tune(splits: Any, checkpoint: Path, **settings: Any) -> None:
     collate = dataclasses.replace(run.task.collate, device=DEVICE)
     task = dataclasses.replace(run.task, collate=collate)
     assert run.model is not None
+    config = run.config  # with the learning rate that is the default here
     model, here = move(run.model).train(), Alone()
     optimizer = build_optimizer(model, config, run.family)
     strategy = TorchStrategy(here, model, optimizer, max_grad_norm=1.0)  # type: ignore[arg-type]

@@ -112,6 +112,7 @@ def test_compare_runs_on_the_embedded_models() -> None:
         if isinstance(getattr(e, "model", None), LanguageModelConfig)
     }
     assert checkpoints == {
+        "features": "minilm-l6",
         "head": "minilm-l6",
         "lora": "minilm-l6",
         "full": "minilm-l6",

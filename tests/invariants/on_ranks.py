@@ -44,7 +44,7 @@ def main(checkpoint: str, corpus: str, folder: str, cases: str) -> None:
         run = _Run(
             prepared.model,
             prepared.task,
-            config,
+            prepared.config,
             prepared.family,
             prepared.accelerator,
             prepared.launch,

@@ -106,7 +106,7 @@ def test_interrupted_at_a_write_equals_unbroken(case: Case, count: int) -> None:
     assert_same_run(folder, case.unbroken)
 
 
-@pytest.mark.parametrize("count", [1, 3, 280])
+@pytest.mark.parametrize("count", [1, 3, 320])
 def test_ctrl_c_outside_the_loop_ends_at_once_in_one_line(case: Case, count: int) -> None:
     if case.ranks > 1:
         pytest.skip("the same code on the first rank alone")

@@ -118,7 +118,7 @@ def measure(folder: Path, method: str) -> dict[str, int]:
         start_strategy(
             run.accelerator,
             bare,
-            build_optimizer(bare, config, run.family),
+            build_optimizer(bare, run.config, run.family),
             max_grad_norm=1.0,
             block=block_class(bare, run.family),
         )
