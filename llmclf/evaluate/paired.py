@@ -277,10 +277,8 @@ def _difference(
     value, draws = a.value(metric) - b.value(metric), paired_draws(sampled, pair, metric, seed)
     unseen = _with_unseen(draws, largest, stream(seed, "\0".join(pair)))
     p_equivalent = max(p_not_above(unseen[0], -margin), p_not_below(unseen[1], margin))
-    low, high = _reaching(
-        holm_interval(draws, value, p_values[0], p_values[0]), unseen, p_values[0]
-    )
-    wider = _reaching(holm_interval(draws, value, *p_values), unseen, p_values[1])
+    low, high = _not_empty(holm_interval(draws, value, p_values[0], p_values[0]), unseen)
+    wider = _not_empty(holm_interval(draws, value, *p_values), unseen)
     corrected_ends = min(low, wider[0]), max(high, wider[1])
     return Difference(
         a=pair[0],
@@ -312,17 +310,12 @@ def _with_unseen(
     return draws - unseen, draws + unseen
 
 
-def _reaching(ends: Interval, unseen: tuple[np.ndarray, np.ndarray], p_value: float) -> Interval:
-    """An interval that reaches as far as the test of equivalence does, for which rows that were not
-    seen count: so it lies within a margin only where the methods are equivalent. Where ``p_value``
-    tells a difference, that stays so."""
-    low = min(ends[0], float(np.quantile(unseen[0], ALPHA)))
-    high = max(ends[1], float(np.quantile(unseen[1], 1 - ALPHA)))
-    told = p_value < ALPHA
-    return (
-        ends[0] if told and low <= 0 < ends[0] else low,
-        ends[1] if told and high >= 0 > ends[1] else high,
-    )
+def _not_empty(ends: Interval, unseen: tuple[np.ndarray, np.ndarray]) -> Interval:
+    """An interval of one point, that of methods with the same answers, made as wide as the test of
+    equivalence has it, for which rows that were not seen count."""
+    if ends[0] < ends[1]:
+        return ends
+    return float(np.quantile(unseen[0], ALPHA)), float(np.quantile(unseen[1], 1 - ALPHA))
 
 
 def paired_draws(
