@@ -20,13 +20,9 @@ from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.predictions import Predictions
 from llmclf.features.config import FeaturesConfig
+from llmclf.features.probe import PROBE, same_checkpoint
 from llmclf.features.states import FrozenModel, OneProcess
 from llmclf.model.config import LanguageModelConfig
-
-PROBE = "Stop smoking before surgery; 12 of 40 patients did not (p = 0.03)."
-"""A text whose state tells whether the checkpoint is still the one that was learnt on."""
-PROBE_TOLERANCE = 0.05
-"""Share of the state's length by which another device or precision may differ."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,10 +123,7 @@ class FeatureModel:
             max_length=length,
             accelerator=OneProcess(),
         )
-        found = _probe(frozen, config.layer)
-        if found.shape != probe.shape or not np.linalg.norm(found - probe) <= (
-            PROBE_TOLERANCE * np.linalg.norm(probe)
-        ):
+        if not same_checkpoint(_probe(frozen, config.layer), probe):
             raise DataError(
                 f"{folder}: model.checkpoint={model_config.checkpoint!r} is not the model that the "
                 "classifier was learnt on: it gives other states. Train it again, or put the "

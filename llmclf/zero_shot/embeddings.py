@@ -15,8 +15,8 @@ from llmclf.config import ConfigError
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Encoded, encode
 from llmclf.data.table import shown
+from llmclf.features.probe import PROBE
 from llmclf.features.states import FrozenModel
-from llmclf.zero_shot.scorer import PROBE
 
 TEMPERATURE = 0.05
 """What sentence encoders are trained with: cosines times 20 (sentence-transformers,

@@ -25,6 +25,7 @@ from llmclf.data.corpus import Split
 from llmclf.data.encode import Encoded, encode
 from llmclf.data.table import listed, shown
 from llmclf.features.once import CHUNK, once
+from llmclf.features.probe import PROBE
 from llmclf.features.states import OneProcess
 from llmclf.model.build import from_pretrained, load_config, load_tokenizer, max_tokens
 from llmclf.model.config import LanguageModelConfig
@@ -32,7 +33,6 @@ from llmclf.model.family import frozen_family_of, within
 from llmclf.model.quantize import check_quantized, keep_layout, quantization_config
 from llmclf.train.config import Precision
 from llmclf.train.predict import check_tokens, collator, predict_logits
-from llmclf.zero_shot.scorer import PROBE
 
 BETWEEN = "\n"
 """What parts a row's text and its second text, which are one premise."""

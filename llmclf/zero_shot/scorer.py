@@ -9,9 +9,6 @@ import numpy as np
 from llmclf.data.corpus import Split
 from llmclf.data.encode import Encoded
 
-PROBE = "Stop smoking before surgery; 12 of 40 patients did not (p = 0.03)."
-"""A text whose numbers tell whether the checkpoint is still the one of the run."""
-
 
 class Scorer(Protocol):
     """A frozen model with the texts of the labels. All ranks call its methods together."""

@@ -18,6 +18,7 @@ from llmclf.evaluate import calibration
 from llmclf.evaluate.calibration import Calibration
 from llmclf.evaluate.predictions import Predictions
 from llmclf.features.config import FeaturesConfig
+from llmclf.features.probe import same_checkpoint
 from llmclf.features.states import FrozenModel, OneProcess
 from llmclf.model.config import LanguageModelConfig
 from llmclf.train.config import Precision
@@ -27,8 +28,6 @@ from llmclf.zero_shot.nli import Entailment
 from llmclf.zero_shot.scorer import Scorer
 
 FILE = "zero_shot.json"
-PROBE_TOLERANCE = 0.05
-"""Share of the probe's length by which another device or precision may differ."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,10 +111,7 @@ class ZeroShotModel:
             precision=config.precision,
             accelerator=OneProcess(),
         )
-        found = model.scorer.probe()
-        if found.shape != probe.shape or not np.linalg.norm(found - probe) <= (
-            PROBE_TOLERANCE * np.linalg.norm(probe)
-        ):
+        if not same_checkpoint(model.scorer.probe(), probe):
             raise DataError(
                 f"{folder}: model.checkpoint={model_config.checkpoint!r} is not the model of the "
                 "run: it gives other numbers. Run it again, or put the former checkpoint in its "
