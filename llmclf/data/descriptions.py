@@ -46,6 +46,25 @@ def by_label(setting: str, pairs: Sequence[str], labels: tuple[str, ...]) -> dic
     return words
 
 
+def check_words(
+    setting: str, labels: tuple[str, ...], words: tuple[str, ...], *, told_by: str
+) -> None:
+    """Raise ConfigError for a label without words, and for two that have the same. ``told_by``:
+    what could then not be told apart."""
+    seen: dict[str, str] = {}
+    for name, word in zip(labels, words, strict=True):
+        if not word:
+            raise ConfigError(
+                f"{setting}: label {quoted(name)} has no words. Give it some: {name}=words."
+            )
+        if word in seen:
+            raise ConfigError(
+                f"{setting}: labels {quoted(seen[word])} and {quoted(name)} both have the words "
+                f"{quoted(word)}, so {told_by} cannot be told apart. Give each its own."
+            )
+        seen[word] = name
+
+
 def described(pairs: Sequence[str] | None, labels: tuple[str, ...]) -> tuple[str, ...] | None:
     """The sentence of each label (C), spaces and line breaks made one space; None where none are
     given.
@@ -56,18 +75,7 @@ def described(pairs: Sequence[str] | None, labels: tuple[str, ...]) -> tuple[str
         return None
     words = by_label("data.descriptions", pairs, labels)
     sentences = tuple(" ".join(words[name].split()) for name in labels)
-    seen: dict[str, str] = {}
-    for name, sentence in zip(labels, sentences, strict=True):
-        if not sentence:
-            raise ConfigError(
-                f"data.descriptions: label {quoted(name)} has no words. Give it some: {name}=words."
-            )
-        if sentence in seen:
-            raise ConfigError(
-                f"data.descriptions: labels {quoted(seen[sentence])} and {quoted(name)} both have "
-                f"the words {quoted(sentence)}, so they cannot be told apart. Give each its own."
-            )
-        seen[sentence] = name
+    check_words("data.descriptions", labels, sentences, told_by="they")
     return sentences
 
 

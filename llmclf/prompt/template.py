@@ -13,9 +13,7 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from llmclf.config import ConfigError
-from llmclf.data.descriptions import by_label
-from llmclf.invisible import quoted
+from llmclf.data.descriptions import by_label, check_words
 from llmclf.prompt.config import PromptConfig, TemplateName
 
 QUERY = "\u241fquery\u241f"
@@ -102,18 +100,7 @@ def verbalise(
     if config.verbaliser:
         words = by_label("prompt.verbaliser", config.verbaliser, labels)
     chosen = tuple(words[name].strip() for name in labels)
-    seen: dict[str, str] = {}
-    for name, word in zip(labels, chosen, strict=True):
-        if not word:
-            raise ConfigError(
-                f"prompt.verbaliser: label {quoted(name)} has no words. Give it some: {name}=words."
-            )
-        if word in seen:
-            raise ConfigError(
-                f"prompt.verbaliser: labels {quoted(seen[word])} and {quoted(name)} both have the "
-                f"words {quoted(word)}, so their answers cannot be told apart. Give each its own."
-            )
-        seen[word] = name
+    check_words("prompt.verbaliser", labels, chosen, told_by="their answers")
     return Answers(labels, chosen, chosen, descriptions)
 
 
