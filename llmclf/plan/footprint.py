@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from transformers import PretrainedConfig
@@ -24,6 +25,8 @@ from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch
 from llmclf.train.launch_check import Strategy
 from llmclf.train.model_builder import strategy_problem
+
+T = TypeVar("T")
 
 
 def impossible(method: Tune, quantize: Quantize, strategy: Strategy) -> str | None:
@@ -92,22 +95,18 @@ class PlannedRun:
 
     @cached_property
     def ends(self) -> Ends:
-        return ends(
-            self.traces.inventory(self.model, self.train),
-            self.states,
-            saved=self.traces.inventory(self.saved_model, self.train),
-            model=self.model,
-            strategy=self.strategy,
-            precision=self.precision,
-            capacity=self.capacity,
-        )
+        return self._outside_training(ends)
 
     @property
     def host_bytes(self) -> int:
         """Bytes of the first machine's own memory."""
         if self.device == "cpu":  # where a device's memory is the machine's
             return self.states.host * self.processes_per_machine
-        found = host(
+        return self._outside_training(host).of_machine(self.processes_per_machine)
+
+    def _outside_training(self, of: Callable[..., T]) -> T:
+        """What ``ends`` or ``host`` says of this run."""
+        return of(
             self.traces.inventory(self.model, self.train),
             self.states,
             saved=self.traces.inventory(self.saved_model, self.train),
@@ -116,7 +115,6 @@ class PlannedRun:
             precision=self.precision,
             capacity=self.capacity,
         )
-        return found.of_machine(self.processes_per_machine)
 
     @property
     def setting(self) -> Setting:
