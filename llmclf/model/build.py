@@ -145,11 +145,8 @@ def build_model(
     prepare_config(model_config, config, labels, multilabel, pad_token_id, max_length)
     if not weights:
         return _without_weights(model_config)
-    if getattr(model_config, "quantization_config", None) is not None:
-        raise ConfigError(
-            f"model.checkpoint={config.checkpoint!r} is quantised already, its head perhaps with "
-            "it. Give the checkpoint it was made from, and --model.quantize int8 or nf4."
-        )
+    _refuse_quantised(model_config, config.checkpoint)
+    renamed = None if len(trained) == len(labels) else _without_output(model_config, family)
     with _loading(device, dtype, narrow):
         model, report = from_pretrained(
             AutoModelForSequenceClassification,
@@ -158,9 +155,7 @@ def build_model(
             dtype=torch.float32,
             device_map=None if device is None or device.type == "cpu" else {"": device},
             quantization_config=quantization_config(config.quantize, family, dtype),
-            key_mapping=None
-            if len(trained) == len(labels)
-            else _without_output(model_config, family),
+            key_mapping=renamed,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
@@ -174,6 +169,14 @@ def build_model(
         with gathered(layer.parameters()):
             _align_head(model, layer, trained, labels)
     return model
+
+
+def _refuse_quantised(model_config: PretrainedConfig, checkpoint: str) -> None:
+    if getattr(model_config, "quantization_config", None) is not None:
+        raise ConfigError(
+            f"model.checkpoint={checkpoint!r} is quantised already, its head perhaps with "
+            "it. Give the checkpoint it was made from, and --model.quantize int8 or nf4."
+        )
 
 
 @contextlib.contextmanager

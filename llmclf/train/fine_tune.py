@@ -41,7 +41,7 @@ from llmclf.train.config import Precision, TrainConfig
 from llmclf.train.engine import EffectiveLaunch, effective_launch, main_process_first, start_engine
 from llmclf.train.loop import Task, num_steps, train
 from llmclf.train.model_builder import ModelBuilder, check_strategy, loads_together
-from llmclf.train.optimizer import default_rate
+from llmclf.train.optimizer import with_rate
 from llmclf.train.predict import check_tokens, collator, predict_logits, to_predictions
 from llmclf.train.saved import check_logits, load_saved, saved_precision
 from llmclf.train.too_few import few_rows, few_steps
@@ -320,9 +320,7 @@ def prepare(
     with main_process_first(accelerator):
         tokenizer = load_tokenizer(model_config.checkpoint)
         hf_config = load_config(model_config.checkpoint)
-        if config.learning_rate is None:
-            rate = default_rate(model_config.tune, hf_config.get_text_config().hidden_size)
-            config = replace(config, learning_rate=rate)
+        config = with_rate(config, model_config.tune, hf_config)
         family = family_of(hf_config)
         check_checkpointing(config, hf_config.model_type, family)
         length = max_tokens(hf_config, tokenizer, max_length)

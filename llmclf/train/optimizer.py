@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from llmclf.compat.deepspeed import whole_shape
 from llmclf.model.config import Tune
@@ -32,6 +34,14 @@ def default_rate(tune: Tune, width: int) -> float:
     """
     rate, power = RATES[tune]
     return float(f"{rate * (384 / width) ** power:.2g}")
+
+
+def with_rate(config: TrainConfig, tune: Tune, model: PretrainedConfig) -> TrainConfig:
+    """The settings with a learning rate: as given, or the default one of a model of this width."""
+    if config.learning_rate is not None:
+        return config
+    width = model.get_text_config().hidden_size
+    return replace(config, learning_rate=default_rate(tune, width))
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig, family: Family) -> torch.optim.AdamW:
